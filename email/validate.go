@@ -1,0 +1,336 @@
+package email
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"mime"
+	"net/mail"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// Limits that hold for every provider; a provider's own may be lower.
+const (
+	MaxRecipients  = 1000     // To, Cc and Bcc together
+	MaxAttachments = 100      //
+	MaxTags        = 10       //
+	MaxSize        = 40 << 20 // bytes of text, HTML and attachments, before encoding
+	maxHeaders     = 50
+	maxMetadata    = 50
+	maxLine        = 998 // octets of a header line (RFC 5322, 2.1.1)
+)
+
+// ErrExpired is the cause where a mail was past its Expires time.
+var ErrExpired = errors.New("the mail's expiry time has passed")
+
+// FieldError says which field of a Message is wrong and why. It never quotes
+// the value.
+type FieldError struct {
+	Field   string // such as "to[1].address"
+	Problem string
+}
+
+func (e *FieldError) Error() string { return "email: " + e.Field + ": " + e.Problem }
+
+// Validate checks the message without any I/O. The error is of kind
+// fault.Invalid and wraps a [FieldError] for every wrong field, or
+// [ErrExpired]. Senders call it first.
+func (m *Message) Validate() error {
+	if m == nil {
+		return fault.New(fault.Invalid, &FieldError{"message", "is nil"})
+	}
+	var c checker
+	m.checkAddresses(&c)
+	m.checkContent(&c)
+	m.checkHeaders(&c)
+	m.checkUnsubscribe(&c)
+	m.checkLabels(&c)
+	if len(c.problems) > 0 {
+		return fault.New(fault.Invalid, errors.Join(c.problems...))
+	}
+	if m.Expired(time.Now()) {
+		return fault.New(fault.Rejected, ErrExpired)
+	}
+	return nil
+}
+
+// Expired reports whether the mail is no longer worth sending at that time.
+func (m *Message) Expired(at time.Time) bool {
+	return !m.Expires.IsZero() && !at.Before(m.Expires)
+}
+
+// checker collects the problems of a message.
+type checker struct{ problems []error }
+
+func (c *checker) add(field, format string, args ...any) {
+	c.problems = append(c.problems, &FieldError{field, fmt.Sprintf(format, args...)})
+}
+
+// text refuses what could end a header line or hide in one.
+func (c *checker) text(field, v string, limit int) bool {
+	switch {
+	case len(v) > limit:
+		c.add(field, "is %d octets long, at most %d are allowed", len(v), limit)
+	case strings.ContainsAny(v, "\r\n\x00"):
+		c.add(field, "must not contain CR, LF or NUL")
+	case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+		c.add(field, "must not contain control characters")
+	case !utf8.ValidString(v):
+		c.add(field, "is not valid UTF-8")
+	default:
+		return true
+	}
+	return false
+}
+
+func (m *Message) checkAddresses(c *checker) {
+	c.address("from", m.From)
+	total := 0
+	for _, list := range []struct {
+		field     string
+		addresses []Address
+	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}, {"reply_to", m.ReplyTo}} {
+		if list.field != "reply_to" {
+			total += len(list.addresses)
+		}
+		for i, a := range list.addresses {
+			if len(c.problems) > 20 {
+				return // enough to go on with
+			}
+			c.address(fmt.Sprintf("%s[%d]", list.field, i), a)
+		}
+	}
+	switch {
+	case total == 0:
+		c.add("to", "at least one recipient is required in to, cc or bcc")
+	case total > MaxRecipients:
+		c.add("to", "%d recipients, at most %d are allowed in to, cc and bcc together", total, MaxRecipients)
+	}
+	c.unique(m)
+}
+
+// unique refuses an address that stands twice, whatever list it is in:
+// providers either refuse such a mail or deliver it twice.
+func (c *checker) unique(m *Message) {
+	seen := make(map[string]string, len(m.To)+len(m.Cc)+len(m.Bcc))
+	for _, list := range []struct {
+		field     string
+		addresses []Address
+	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}} {
+		for i, a := range list.addresses {
+			field := fmt.Sprintf("%s[%d].address", list.field, i)
+			key := strings.ToLower(a.Address)
+			if first, ok := seen[key]; ok && key != "" {
+				c.add(field, "is the same as %s", first)
+				continue
+			}
+			seen[key] = field
+		}
+	}
+}
+
+func (c *checker) address(field string, a Address) {
+	if a.Name != "" {
+		c.text(field+".name", a.Name, 320)
+	}
+	if p := addressProblem(a.Address); p != "" {
+		c.add(field+".address", "%s", p)
+	}
+}
+
+// addressProblem checks a bare address. mail.ParseAddress alone accepts groups,
+// labels that start with a hyphen and local parts of 65 octets.
+func addressProblem(addr string) string {
+	at := strings.LastIndexByte(addr, '@')
+	switch {
+	case addr == "":
+		return "is required"
+	case len(addr) > 254:
+		return "is longer than 254 octets (RFC 5321, 4.5.3.1.3)"
+	case strings.ContainsFunc(addr, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }):
+		return "must not contain spaces or control characters"
+	case at <= 0 || at == len(addr)-1:
+		return "must have the form local@domain"
+	case at > 64:
+		return "has a local part longer than 64 octets (RFC 5321, 4.5.3.1.1)"
+	}
+	parsed, err := mail.ParseAddress("<" + addr + ">")
+	if err != nil || parsed.Name != "" || strings.LastIndexByte(parsed.Address, '@') <= 0 {
+		return "is not a valid address"
+	}
+	return domainProblem(addr[at+1:])
+}
+
+func domainProblem(domain string) string {
+	ascii, err := idna.Lookup.ToASCII(domain)
+	if err != nil {
+		return "has an invalid domain"
+	}
+	if len(ascii) > 253 {
+		return "has a domain longer than 253 octets"
+	}
+	for label := range strings.SplitSeq(ascii, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.ContainsFunc(label, func(r rune) bool {
+				return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+			}) {
+			return "has an invalid domain"
+		}
+	}
+	return ""
+}
+
+func (m *Message) checkContent(c *checker) {
+	switch {
+	case m.Subject == "":
+		c.add("subject", "is required")
+	default:
+		c.text("subject", m.Subject, maxLine)
+	}
+	if m.Text == "" && m.HTML == "" {
+		c.add("text", "text or html is required")
+	}
+	for _, f := range []struct{ field, v string }{{"text", m.Text}, {"html", m.HTML}} {
+		if !utf8.ValidString(f.v) {
+			c.add(f.field, "is not valid UTF-8")
+		} else if strings.ContainsRune(f.v, 0) {
+			c.add(f.field, "must not contain NUL")
+		}
+	}
+	if len(m.Attachments) > MaxAttachments {
+		c.add("attachments", "%d attachments, at most %d are allowed", len(m.Attachments), MaxAttachments)
+		return
+	}
+	for i, a := range m.Attachments {
+		c.attachment(fmt.Sprintf("attachments[%d]", i), a)
+	}
+	if n := m.Size(); n > MaxSize {
+		c.add("attachments", "the mail has %d bytes, at most %d are allowed", n, MaxSize)
+	}
+}
+
+// Size is the number of bytes in text, HTML and attachments, before encoding.
+func (m *Message) Size() int {
+	n := len(m.Text) + len(m.HTML)
+	for _, a := range m.Attachments {
+		n += len(a.Data)
+	}
+	return n
+}
+
+func (c *checker) attachment(field string, a Attachment) {
+	if a.Name == "" {
+		c.add(field+".name", "is required")
+	} else if c.text(field+".name", a.Name, 255) && strings.ContainsAny(a.Name, `/\`) {
+		c.add(field+".name", "must be a file name, without a path")
+	}
+	if a.ContentType != "" && c.text(field+".content_type", a.ContentType, 255) {
+		if t, _, err := mime.ParseMediaType(a.ContentType); err != nil || !strings.Contains(t, "/") || strings.HasPrefix(t, "multipart/") {
+			c.add(field+".content_type", "is not a media type that a file can have")
+		}
+	}
+	if a.ContentID != "" && c.text(field+".content_id", a.ContentID, 255) && strings.ContainsAny(a.ContentID, "<> \t\"") {
+		c.add(field+".content_id", "must not contain spaces, quotes or angle brackets")
+	}
+}
+
+// reserved are the header fields that a field of Message, the MIME structure or
+// the provider sets.
+var reserved = []string{
+	"from", "to", "cc", "bcc", "reply-to", "sender", "subject", "date", "message-id", "mime-version",
+	"return-path", "received", "dkim-signature", "list-unsubscribe", "list-unsubscribe-post",
+}
+
+func (m *Message) checkHeaders(c *checker) {
+	if len(m.Headers) > maxHeaders {
+		c.add("headers", "%d fields, at most %d are allowed", len(m.Headers), maxHeaders)
+		return
+	}
+	seen := make(map[string]bool, len(m.Headers))
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		if name == "" || len(name) > 76 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+			// The name may hold anything, a line break included: it is not quoted.
+			c.add("headers", "a field name is empty, longer than 76 characters or has characters that RFC 5322, 3.6.8 forbids")
+			continue
+		}
+		field, lower := "headers["+name+"]", strings.ToLower(name)
+		switch {
+		case seen[lower]:
+			c.add(field, "stands twice, in other case")
+		case slices.Contains(reserved, lower) || strings.HasPrefix(lower, "content-"):
+			c.add(field, "is set by the library or the provider")
+		default:
+			c.text(field, m.Headers[name], maxLine-len(name)-2)
+		}
+		seen[lower] = true
+	}
+	if m.Locale != "" && c.text("locale", m.Locale, 35) &&
+		strings.ContainsFunc(m.Locale, func(r rune) bool { return r != '-' && !alphanumeric(r) }) {
+		c.add("locale", "is not a language tag (BCP 47)")
+	}
+}
+
+func (m *Message) checkUnsubscribe(c *checker) {
+	u := m.Unsubscribe
+	if u.URL != "" && c.text("unsubscribe.url", u.URL, 900) {
+		parsed, err := url.Parse(u.URL)
+		if err != nil || parsed.Scheme != "https" || parsed.Host == "" || strings.ContainsAny(u.URL, "<>, \t\"") ||
+			strings.ContainsFunc(u.URL, func(r rune) bool { return r > '~' }) {
+			c.add("unsubscribe.url", "must be an absolute https URL, percent-encoded")
+		}
+	}
+	if u.Mailto != "" {
+		if p := addressProblem(u.Mailto); p != "" || strings.ContainsAny(u.Mailto, "<>,?%") {
+			c.add("unsubscribe.mailto", "must be a plain mail address")
+		}
+	}
+	if u.OneClick && u.URL == "" {
+		c.add("unsubscribe.url", "is required for one-click (RFC 8058)")
+	}
+}
+
+func (m *Message) checkLabels(c *checker) {
+	if len(m.ID) > 64 || strings.ContainsFunc(m.ID, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
+		c.add("id", "must be 1 to 64 of [A-Za-z0-9_-]")
+	}
+	if len(m.IdempotencyKey) > 255 || strings.ContainsFunc(m.IdempotencyKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		c.add("idempotency_key", "must be at most 255 printable ASCII characters")
+	}
+	if len(m.Tags) > MaxTags {
+		c.add("tags", "%d tags, at most %d are allowed", len(m.Tags), MaxTags)
+	}
+	for i, t := range m.Tags[:min(len(m.Tags), MaxTags)] {
+		field := fmt.Sprintf("tags[%d]", i)
+		switch {
+		case t == "":
+			c.add(field, "is empty")
+		case slices.Contains(m.Tags[:i], t):
+			c.add(field, "stands twice")
+		default:
+			c.text(field, t, 255)
+		}
+	}
+	if len(m.Metadata) > maxMetadata {
+		c.add("metadata", "%d entries, at most %d are allowed", len(m.Metadata), maxMetadata)
+		return
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
+		if k == "" || len(k) > 128 || strings.ContainsFunc(k, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
+			c.add("metadata", "a key is not 1 to 128 of [A-Za-z0-9_-]")
+			continue
+		}
+		c.text("metadata["+k+"]", m.Metadata[k], 1024)
+	}
+}
+
+func alphanumeric(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+}

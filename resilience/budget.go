@@ -1,0 +1,46 @@
+package resilience
+
+import "sync/atomic"
+
+// budget bounds retries to a share of the calls. Each call deposits the share,
+// each retry takes a whole; what may gather is bounded, so that a long good
+// time doesn't pay for a storm. The counts are thousandths.
+type budget struct {
+	share, most int64
+	left        atomic.Int64
+}
+
+const (
+	retryCost    = 1000
+	retryReserve = 10 * retryCost
+)
+
+func (b *budget) init(share float64) {
+	b.share = int64(share * retryCost)
+	b.most = retryReserve
+	b.left.Store(retryReserve)
+}
+
+// deposit notes a call. At the brim, which is the usual case, it only reads.
+func (b *budget) deposit() {
+	for b.share > 0 {
+		old := b.left.Load()
+		if old >= b.most || b.left.CompareAndSwap(old, min(old+b.share, b.most)) {
+			return
+		}
+	}
+}
+
+// take asks for one retry. Without a share there is no bound.
+func (b *budget) take() bool {
+	for b.share > 0 {
+		old := b.left.Load()
+		if old < retryCost {
+			return false
+		}
+		if b.left.CompareAndSwap(old, old-retryCost) {
+			return true
+		}
+	}
+	return true
+}

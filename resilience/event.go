@@ -1,0 +1,87 @@
+package resilience
+
+import (
+	"context"
+	"time"
+)
+
+// EventType says what an [Event] reports.
+type EventType uint8
+
+// The types of events.
+const (
+	// AttemptEnded: a provider answered, or its time was up.
+	AttemptEnded EventType = iota + 1
+	// RetryScheduled: the same provider is asked again after Delay.
+	RetryScheduled
+	// FailedOver: the next provider is asked; Provider is the one given up.
+	FailedOver
+	// Refused: we did not ask the provider; Err says why.
+	Refused
+	// StateChanged: the breaker went From one state To another.
+	StateChanged
+	// Paused: the provider asked to be left alone for Delay.
+	Paused
+	// Panicked: the provider panicked, or ended its goroutine.
+	Panicked
+	// CallEnded: the call is over, after Attempt attempts.
+	CallEnded
+)
+
+var eventNames = [...]string{
+	"unknown", "attempt ended", "retry scheduled", "failed over", "refused",
+	"state changed", "paused", "panicked", "call ended",
+}
+
+// String is the type in words.
+func (t EventType) String() string {
+	if int(t) < len(eventNames) {
+		return eventNames[t]
+	}
+	return eventNames[0]
+}
+
+// Event is one step of a call, flat and passed by value. It holds no arguments
+// and no results.
+type Event struct {
+	Type     EventType
+	Time     time.Time
+	Op       string
+	Provider string // a path where Groups are nested
+	// Attempt counts the attempts of this call, from 1.
+	Attempt int
+	// Duration is that of the attempt or call.
+	Duration time.Duration
+	// Delay is the wait that follows.
+	Delay time.Duration
+	// Err is the fault, or nil on success.
+	Err error
+	// From and To are set for StateChanged.
+	From, To State
+}
+
+// Observer sees every step of every call, in the caller's goroutine, so it must
+// be quick and safe for concurrent use. No lock is held: it may call Inspect.
+// Context is that of the call.
+type Observer interface {
+	Observe(ctx context.Context, e Event)
+}
+
+// Starter is an Observer that also sees an attempt begin and may give it
+// another context, so that a span reaches the provider. The Event has Time, Op,
+// Provider and Attempt.
+type Starter interface {
+	Start(ctx context.Context, e Event) context.Context
+}
+
+// ObserverFunc makes a function an Observer.
+type ObserverFunc func(ctx context.Context, e Event)
+
+// Observe calls f.
+func (f ObserverFunc) Observe(ctx context.Context, e Event) { f(ctx, e) }
+
+func (g *group) emit(ctx context.Context, e Event) {
+	for _, o := range g.observers {
+		o.Observe(ctx, e)
+	}
+}

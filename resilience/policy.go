@@ -1,0 +1,127 @@
+package resilience
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Policy says how a Group protects its calls. The zero value of each field
+// switches that protection off; [Default] is what a Client starts from.
+type Policy struct {
+	// Timeout limits one attempt. An attempt also never takes more than the
+	// remaining time divided by the providers that are left.
+	Timeout time.Duration
+	// Total limits a whole call with all its attempts and waits.
+	Total time.Duration
+
+	// Retries is how often one provider is asked again in one call.
+	Retries int
+	// Backoff is the wait before a retry.
+	Backoff Backoff
+	// RetryBudget bounds retries to this share of a provider's calls, so that a
+	// failing provider isn't buried: 0.2 allows one retry for five calls.
+	// A reserve of ten retries serves quiet times.
+	RetryBudget float64
+
+	// Rate limits attempts per second at one provider, Burst at once.
+	Rate  float64
+	Burst int
+	// Concurrency limits attempts that run at the same time at one provider.
+	Concurrency int
+	// MaxWait is how long the last provider may wait for a free slot, for the
+	// rate limit, or for the time that a rate-limiting provider asked for.
+	MaxWait time.Duration
+
+	// Breaker stops calls to a provider that keeps failing.
+	Breaker Breaker
+
+	// Silence limits the time between two items of a stream, or two reads of a
+	// body; it doesn't run while the consumer works.
+	Silence time.Duration
+}
+
+// Backoff is an exponential wait with jitter: Initial, doubled each time up to
+// Max, each spread by the share Jitter to both sides.
+type Backoff struct {
+	Initial, Max time.Duration
+	Jitter       float64
+}
+
+// Breaker is a circuit breaker over a rolling window. It is on where Ratio or
+// InARow is set.
+type Breaker struct {
+	// Ratio of failures in Window that opens it, once MinCalls have completed.
+	Ratio    float64
+	MinCalls int
+	// Window is the rolling window; it moves in tenths.
+	Window time.Duration
+	// InARow opens it after that many failures in a row, however long they took.
+	InARow int
+	// SlowAfter makes a success that took longer count as a failure.
+	SlowAfter time.Duration
+	// OpenFor is how long it stays open before probing; Jitter adds up to that
+	// share of it, so that many processes don't probe at once.
+	OpenFor time.Duration
+	Jitter  float64
+	// Probes is how many calls may probe while half-open; all must succeed to
+	// close it. Zero means one.
+	Probes int
+}
+
+// Default is the policy of a Client that was given none. It is a value to copy
+// from, never to change.
+var Default = Policy{
+	Timeout:     3 * time.Second,
+	Total:       30 * time.Second,
+	Retries:     2,
+	Backoff:     Backoff{Initial: 100 * time.Millisecond, Max: 2 * time.Second, Jitter: 0.5},
+	RetryBudget: 0.2,
+	MaxWait:     time.Second,
+	Breaker: Breaker{
+		Ratio: 0.5, MinCalls: 10, Window: 10 * time.Second, InARow: 5,
+		OpenFor: 30 * time.Second, Jitter: 0.1, Probes: 1,
+	},
+	Silence: 30 * time.Second,
+}
+
+// Validate refuses a policy that can't work, and says why.
+func (p Policy) Validate() error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("resilience: policy: "+format, args...))
+		}
+	}
+	refuse(p.Timeout < 0 || p.Total < 0 || p.MaxWait < 0 || p.Silence < 0 || p.Backoff.Initial < 0 || p.Backoff.Max < 0,
+		"a duration is negative")
+	refuse(p.Total > 0 && p.Timeout > p.Total, "Timeout (%v) is longer than Total (%v)", p.Timeout, p.Total)
+	refuse(p.Retries < 0 || p.Retries > 10, "Retries must be 0 to 10, not %d", p.Retries)
+	refuse(p.Retries > 0 && p.Backoff.Initial == 0, "Retries without Backoff.Initial would hammer a failing provider")
+	refuse(p.Backoff.Max > 0 && p.Backoff.Max < p.Backoff.Initial, "Backoff.Max is shorter than Backoff.Initial")
+	refuse(!share(p.Backoff.Jitter), "Backoff.Jitter must be from 0 to 1")
+	refuse(!share(p.RetryBudget), "RetryBudget must be from 0 to 1")
+	refuse(!(p.Rate >= 0) || p.Burst < 0 || p.Concurrency < 0, "a limit is negative")
+	refuse(p.Rate > 0 && p.Burst < 1, "Rate without a Burst of at least 1 would never let a call through")
+	p.Breaker.validate(p.Timeout, refuse)
+	return errors.Join(errs...)
+}
+
+func share(f float64) bool { return f >= 0 && f <= 1 }
+
+func (b Breaker) validate(timeout time.Duration, refuse func(bool, string, ...any)) {
+	refuse(b.Ratio < 0 || b.MinCalls < 0 || b.InARow < 0 || b.Probes < 0 || b.Window < 0 || b.SlowAfter < 0 || b.OpenFor < 0,
+		"a figure of Breaker is negative")
+	refuse(!share(b.Ratio) || !share(b.Jitter), "Breaker.Ratio and Breaker.Jitter must be from 0 to 1")
+	if !b.on() {
+		return
+	}
+	refuse(b.OpenFor == 0, "Breaker.OpenFor is missing: for how long does it stay open?")
+	refuse(timeout == 0, "a Breaker without a Timeout: a hanging probe would keep it half-open for ever")
+	refuse(b.Ratio > 0 && b.MinCalls < 2, "Breaker.Ratio with MinCalls below 2 would open at the first failure")
+	refuse(b.Ratio > 0 && b.Window < 2*timeout,
+		"Breaker.Window (%v) must be at least twice Timeout (%v), or slow failures leave it before they add up", b.Window, timeout)
+	refuse(timeout > 0 && b.SlowAfter >= timeout, "Breaker.SlowAfter (%v) is not below Timeout (%v): no call could be slow", b.SlowAfter, timeout)
+}
+
+func (b Breaker) on() bool { return b.Ratio > 0 || b.InARow > 0 }

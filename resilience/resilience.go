@@ -1,0 +1,142 @@
+// Package resilience makes one call out of many attempts: over a primary and
+// its backups, with retries, breakers, limits and deadlines, in one fixed order.
+//
+//	senders, err := resilience.New(resilience.Default, []resilience.Member[Sender]{
+//		{Name: "main", Provider: a}, {Name: "backup", Provider: b},
+//	})
+//	…
+//	receipt, err := resilience.Call(ctx, senders, opSend, Sender.Send, msg)
+//
+// Domains build their Clients on it; it is of use by itself for any interface.
+// The order of a call is
+//
+//	total deadline → failover → retry (budget)
+//	    → per attempt: paused or open? → rate limit → bulkhead → breaker → attempt deadline → provider
+//
+// and what each fault leads to is read from one table, [fault.Decide].
+// Rules that a caller must know:
+//
+//   - State (breaker, limiter, pause, budget) belongs to one member of one Group.
+//   - Only the last provider that can take a call waits, for [Policy.MaxWait] at
+//     most; the others refuse and the next one is asked at once.
+//   - A provider runs in the caller's goroutine; one that ignores its context
+//     keeps its caller and its slot until it returns.
+//   - A panic in a provider is counted, releases everything and goes on.
+//   - A Group inside a Group never makes more attempts, or waits longer, than
+//     the same providers side by side.
+package resilience
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// The causes of our own refusals, for errors.Is. Such an error is marked
+// [fault.Error.Local]: nothing reached the provider.
+var (
+	ErrOpen    = errors.New("circuit breaker is open")
+	ErrPaused  = errors.New("paused, as the provider asked to be left alone")
+	ErrLimited = errors.New("rate limit reached")
+	ErrFull    = errors.New("all slots are in use")
+	// ErrTimeout is the cause where our own time limit ended an attempt.
+	ErrTimeout = errors.New("attempt timed out")
+)
+
+// Op is an operation of a domain: what it is called in events and errors, and
+// how far it may be repeated.
+type Op struct {
+	// Name is the operation with its domain: "email.send".
+	Name string
+	// Safety is how far it may be repeated; the zero value is the strictest.
+	Safety fault.Safety
+	// Timeout replaces [Policy.Timeout] for this operation; zero keeps it.
+	Timeout time.Duration
+}
+
+// Member is one provider of a Group. Name may be empty where Provider has a
+// method Name() string.
+type Member[P any] struct {
+	Name     string
+	Provider P
+	// Policy replaces the Group's for this member: its limits, breaker,
+	// retries and attempt timeout. The total deadline is the Group's.
+	Policy *Policy
+}
+
+// Group is a primary provider with its backups, in order, and their state. It
+// is safe for concurrent use and owns no goroutine.
+type Group[P any] struct {
+	providers []P
+	group
+}
+
+// group is what of a Group doesn't depend on the provider's type.
+type group struct {
+	policy    Policy
+	members   []*member
+	observers []Observer
+	starters  []Starter
+}
+
+// New checks names and policy and returns a Group that starts with all breakers
+// closed. Names are unique within the Group, 1 to 64 of [a-z0-9._-], and should
+// be stable: some domains persist them.
+func New[P any](policy Policy, members []Member[P], observers ...Observer) (*Group[P], error) {
+	if len(members) == 0 {
+		return nil, errors.New("resilience: a group needs at least one member")
+	}
+	if err := policy.Validate(); err != nil {
+		return nil, err
+	}
+	g := &Group[P]{group: group{policy: policy, observers: observers}}
+	for _, o := range observers {
+		if s, ok := o.(Starter); ok {
+			g.starters = append(g.starters, s)
+		}
+	}
+	for i, m := range members {
+		if any(m.Provider) == nil {
+			return nil, fmt.Errorf("resilience: member %d has no provider", i)
+		}
+		name, err := g.memberName(i, m.Name, m.Provider)
+		if err != nil {
+			return nil, err
+		}
+		p := policy
+		if m.Policy != nil {
+			p = *m.Policy
+			if err := p.Validate(); err != nil {
+				return nil, fmt.Errorf("member %q: %w", name, err)
+			}
+		}
+		inner, _ := any(m.Provider).(Inspector)
+		g.members = append(g.members, newMember(name, p, inner, len(observers) > 0))
+		g.providers = append(g.providers, m.Provider)
+	}
+	return g, nil
+}
+
+func (g *group) memberName(i int, name string, provider any) (string, error) {
+	if n, ok := provider.(interface{ Name() string }); ok && name == "" {
+		name = n.Name()
+	}
+	bad := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
+	}
+	switch {
+	case name == "":
+		return "", fmt.Errorf("resilience: member %d has no name: give one, or let %T have a method Name() string", i, provider)
+	case len(name) > 64 || strings.ContainsFunc(name, bad):
+		return "", fmt.Errorf("resilience: member %d: name %q must be 1 to 64 of [a-z0-9._-]", i, name)
+	}
+	for _, m := range g.members {
+		if m.name == name {
+			return "", fmt.Errorf("resilience: two members are named %q", name)
+		}
+	}
+	return name, nil
+}

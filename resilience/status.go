@@ -1,0 +1,77 @@
+package resilience
+
+import (
+	"time"
+)
+
+// State is that of a breaker.
+type State string
+
+// The states. A provider without a breaker is always closed.
+const (
+	Closed   State = "closed"
+	HalfOpen State = "half-open"
+	Open     State = "open"
+)
+
+// Inspector is what is made of providers and can show them: a Group, and every
+// Client built on one. A Group treats a member that is one as nested.
+type Inspector interface {
+	Inspect() []Status
+}
+
+// Status is one provider as it stands now.
+type Status struct {
+	// Name is the provider's, a path ("eu/ses") where Groups are nested.
+	Name  string
+	State State
+	// OpenFor and PausedFor are how long the gate stays shut, zero where it isn't.
+	OpenFor, PausedFor time.Duration
+	// Successes and Failures are those that the breaker's window holds.
+	Successes, Failures int
+	// InARow counts failures since the last success.
+	InARow int
+	// InFlight counts the attempts that hold a slot, where Concurrency is set.
+	InFlight int
+	// RetriesLeft is what the retry budget allows at once, -1 where it is off.
+	RetriesLeft int
+}
+
+// Inspect shows every provider, in order of preference.
+func (g *group) Inspect() []Status {
+	now := time.Now()
+	all := make([]Status, 0, len(g.members))
+	for _, m := range g.members {
+		if m.inner == nil {
+			all = append(all, m.status(now))
+			continue
+		}
+		for _, s := range m.inner.Inspect() {
+			s.Name = m.name + "/" + s.Name
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (m *member) status(now time.Time) Status {
+	s := Status{Name: m.name, State: Closed, InFlight: len(m.slots), RetriesLeft: -1, InARow: int(m.inARow.Load())}
+	at := int64(now.Sub(m.base))
+	s.OpenFor = time.Duration(max(m.openUntil.Load()-at, 0))
+	s.PausedFor = time.Duration(max(m.pausedUntil.Load()-at, 0))
+	if m.budget.share > 0 {
+		s.RetriesLeft = int(m.budget.left.Load() / retryCost)
+	}
+	if m.breaker == nil {
+		return s
+	}
+	c := m.breaker.Counts()
+	s.Successes, s.Failures = int(c.TotalSuccesses), int(c.TotalFailures)
+	switch { // asking gobreaker would move it on: a look must not start a probe
+	case s.OpenFor > 0:
+		s.State = Open
+	case m.openUntil.Load() > 0: // has opened and not closed since
+		s.State = HalfOpen
+	}
+	return s
+}
