@@ -15,9 +15,10 @@ type attemptContext struct {
 
 	// The frame, fixed at the start.
 	op     string
-	prefix string // path of the member, with a slash, for the inner one's events
-	pin    string // the rest of a pinned path
-	after  int    // providers left behind this one, in all outer Groups
+	prefix string    // path of the member, with a slash, for the inner one's events
+	pin    string    // the rest of a pinned path
+	after  int       // providers left behind this one, in all outer Groups
+	total  time.Time // the outer Group's total deadline; zero where the caller's comes first
 
 	mu       sync.Mutex
 	deadline time.Time // ours; zero where the caller's comes first
@@ -54,7 +55,7 @@ func (a *attemptContext) enter() {
 	defer a.mu.Unlock()
 	a.nested = true
 	if !a.handed {
-		a.deadline = time.Time{}
+		a.deadline = a.total
 	}
 }
 

@@ -1,0 +1,97 @@
+package email
+
+import (
+	"context"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
+)
+
+// The operation has one name, so that Clients nest, and two safeties.
+var (
+	opSend     = resilience.Op{Name: "email.send", Safety: fault.AtLeastOnce}
+	opSendOnce = resilience.Op{Name: "email.send", Safety: fault.Once}
+)
+
+// Client is a Sender made of Senders: a primary and its backups. It is safe for
+// concurrent use and owns no goroutine.
+type Client struct {
+	senders *resilience.Group[Sender]
+	name    string
+}
+
+type settings struct {
+	policy    resilience.Policy
+	name      string
+	members   []resilience.Member[Sender]
+	observers []resilience.Observer
+}
+
+// Option composes a Client.
+type Option func(*settings)
+
+// WithBackup adds a Sender that is asked when those before it can't deliver.
+func WithBackup(s Sender) Option {
+	return func(c *settings) { c.members = append(c.members, resilience.Member[Sender]{Provider: s}) }
+}
+
+// WithPolicy replaces [resilience.Default].
+func WithPolicy(p resilience.Policy) Option { return func(c *settings) { c.policy = p } }
+
+// WithObserver adds an observer of every step of every call.
+func WithObserver(o resilience.Observer) Option {
+	return func(c *settings) { c.observers = append(c.observers, o) }
+}
+
+// WithName names the Client, which matters where it is a member of another.
+// The default is "email".
+func WithName(name string) Option { return func(c *settings) { c.name = name } }
+
+// New makes a Client. Every Sender needs a method Name() string, unique within
+// the Client; one with a method Check() error is asked whether it is complete.
+func New(primary Sender, options ...Option) (*Client, error) {
+	c := settings{policy: resilience.Default, name: "email", members: []resilience.Member[Sender]{{Provider: primary}}}
+	for _, o := range options {
+		o(&c)
+	}
+	for _, m := range c.members {
+		if s, ok := m.Provider.(interface{ Check() error }); ok {
+			if err := s.Check(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	group, err := resilience.New(c.policy, c.members, c.observers...)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{senders: group, name: c.name}, nil
+}
+
+// Send hands the mail to the first provider that takes it. It checks the
+// message first; see [Message.AtMostOnce] for the ambiguous case.
+func (c *Client) Send(ctx context.Context, m *Message) (*Receipt, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	op := opSend
+	if m.AtMostOnce {
+		op = opSendOnce
+	}
+	return resilience.Call(ctx, c.senders, op, sendUnexpired, m.WithID())
+}
+
+// sendUnexpired keeps a retry or a backup from delivering what is stale by then.
+func sendUnexpired(s Sender, ctx context.Context, m *Message) (*Receipt, error) { //nolint:revive // the shape of a method expression
+	if m.Expired(time.Now()) {
+		return nil, fault.New(fault.Rejected, ErrExpired)
+	}
+	return s.Send(ctx, m)
+}
+
+// Name is the Client's own.
+func (c *Client) Name() string { return c.name }
+
+// Inspect shows every provider as it stands now.
+func (c *Client) Inspect() []resilience.Status { return c.senders.Inspect() }
