@@ -327,6 +327,10 @@ func (m *Message) checkLabels(c *checker) {
 			c.add("metadata", "a key is not 1 to 128 of [A-Za-z0-9_-]")
 			continue
 		}
+		if k == "message_id" {
+			c.add("metadata[message_id]", "is where the message's own id travels: set id")
+			continue
+		}
 		c.text("metadata["+k+"]", m.Metadata[k], 1024)
 	}
 }

@@ -99,3 +99,7 @@ func (l *Latch) Kind() Kind {
 	}
 	return Uncertain
 }
+
+// Untouched reports whether no connection was even asked for: what failed,
+// failed before the request.
+func (l *Latch) Untouched() bool { return !l.asked.Load() }

@@ -1,0 +1,272 @@
+// Package ses sends mail through Amazon SES, API version 2.
+//
+//	cfg, err := config.LoadDefaultConfig(ctx)
+//	…
+//	mail, err := email.New(ses.New(cfg))
+//
+// A Sender makes one attempt per Send: the SDK's own retries are off, since they
+// repeat a mail whose answer was lost. SES has no idempotency key; the message's
+// own id travels as the tag "message_id", beside the metadata.
+package ses
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sesv2"
+	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
+	gomail "github.com/wneessen/go-mail"
+
+	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/fault"
+)
+
+// Limits of SES (developer guide, service quotas; API reference, MessageHeader).
+const (
+	maxRecipients = 50
+	maxSize       = 40 << 20 // bytes after base64
+	maxHeader     = 870
+	maxAnswer     = 1 << 20 // bytes of an answer that are read
+)
+
+// Sender sends through one SES account and region.
+type Sender struct {
+	client *sesv2.Client
+	raw    bool
+	set    string
+}
+
+// Option changes a Sender.
+type Option func(*Sender, *sesv2.Options)
+
+// WithBaseURL replaces the region's endpoint.
+func WithBaseURL(url string) Option {
+	return func(_ *Sender, o *sesv2.Options) { o.BaseEndpoint = aws.String(url) }
+}
+
+// WithConfigurationSet names the configuration set that each mail is sent with.
+func WithConfigurationSet(name string) Option {
+	return func(s *Sender, _ *sesv2.Options) { s.set = name }
+}
+
+// WithRaw hands every mail over as finished MIME, which is otherwise done only
+// where SES's own fields can't carry it.
+func WithRaw() Option { return func(s *Sender, _ *sesv2.Options) { s.raw = true } }
+
+// New takes region, credentials and HTTP client from cfg.
+func New(cfg aws.Config, options ...Option) *Sender {
+	s := &Sender{}
+	s.client = sesv2.NewFromConfig(cfg, func(o *sesv2.Options) {
+		o.Retryer = aws.NopRetryer{}
+		for _, option := range options {
+			option(s, o)
+		}
+		o.HTTPClient = bounded{o.HTTPClient}
+	})
+	return s
+}
+
+// bounded limits what is read of an answer.
+type bounded struct{ sesv2.HTTPClient }
+
+func (b bounded) Do(r *http.Request) (*http.Response, error) {
+	res, err := b.HTTPClient.Do(r)
+	if err == nil {
+		res.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(res.Body, maxAnswer), res.Body}
+	}
+	return res, err
+}
+
+// Name is "ses".
+func (*Sender) Name() string { return "ses" }
+
+// Send hands one mail to SES. See [email.Sender] for the errors.
+func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	m = m.WithID()
+	if err := unsupported(m); err != nil {
+		return nil, err
+	}
+	in, err := s.input(m)
+	if err != nil {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("ses: build message: %w", err))
+	}
+	traced, latch := fault.Trace(ctx)
+	out, err := s.client.SendEmail(traced, in)
+	if err != nil {
+		return nil, sendFault(err, latch)
+	}
+	if aws.ToString(out.MessageId) == "" {
+		return nil, fault.New(fault.Uncertain, errors.New("ses: the answer has no MessageId"))
+	}
+	return email.NewReceipt(m, s.Name(), *out.MessageId), nil
+}
+
+var tagValue = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`)
+
+// unsupported refuses what SES can't do and another provider may.
+func unsupported(m *email.Message) error {
+	switch {
+	case m.SendAt.After(time.Now()):
+		return refuse("send_at", "SES has no scheduling")
+	case len(m.To)+len(m.Cc)+len(m.Bcc) > maxRecipients:
+		return refuse("to", "SES takes 50 recipients at most")
+	case m.Size()/3*4 > maxSize:
+		return refuse("attachments", "SES takes 40 MB at most, after base64")
+	case len(m.Tags)+len(m.Metadata) > 49:
+		return refuse("tags", "SES takes 49 tags and metadata together")
+	}
+	for i, t := range m.Tags {
+		if _, twice := m.Metadata[t]; twice || !tagValue.MatchString(t) || t == "message_id" {
+			return refuse(fmt.Sprintf("tags[%d]", i), "SES takes 1 to 256 of [A-Za-z0-9_-], not a key of metadata")
+		}
+	}
+	for k, v := range m.Metadata {
+		if !tagValue.MatchString(v) {
+			return refuse("metadata["+k+"]", "SES takes 1 to 256 of [A-Za-z0-9_-]")
+		}
+	}
+	for field, list := range map[string][]email.Address{"from": {m.From}, "to": m.To, "cc": m.Cc, "bcc": m.Bcc, "reply_to": m.ReplyTo} {
+		for i, a := range list {
+			if local, _, _ := strings.Cut(a.Address, "@"); !ascii(local) {
+				return refuse(fmt.Sprintf("%s[%d].address", field, i), "SES takes ASCII alone before the @")
+			}
+		}
+	}
+	return nil
+}
+
+func refuse(field, problem string) error {
+	return fault.New(fault.Unsupported, &email.FieldError{Field: field, Problem: problem})
+}
+
+func ascii(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { return r > '~' }) }
+
+func (s *Sender) input(m *email.Message) (*sesv2.SendEmailInput, error) {
+	in := &sesv2.SendEmailInput{
+		FromEmailAddress: aws.String(m.From.String()),
+		Destination:      &types.Destination{ToAddresses: format(m.To), CcAddresses: format(m.Cc), BccAddresses: format(m.Bcc)},
+		ReplyToAddresses: format(m.ReplyTo),
+		Content:          &types.EmailContent{},
+		EmailTags:        []types.MessageTag{pair("message_id", m.ID)},
+	}
+	if s.set != "" {
+		in.ConfigurationSetName = aws.String(s.set)
+	}
+	for _, t := range m.Tags { // SES has pairs alone; the statistics are by name
+		in.EmailTags = append(in.EmailTags, pair(t, "1"))
+	}
+	for k, v := range m.Metadata {
+		in.EmailTags = append(in.EmailTags, pair(k, v))
+	}
+	simple, ok := content(m)
+	if ok && !s.raw {
+		in.Content.Simple = simple
+		return in, nil
+	}
+	data, err := rawMessage(m)
+	in.Content.Raw = &types.RawMessage{Data: data}
+	return in, err
+}
+
+func pair(name, value string) types.MessageTag {
+	return types.MessageTag{Name: aws.String(name), Value: aws.String(value)}
+}
+
+func format(list []email.Address) []string {
+	var out []string
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// content is the mail in SES's own fields, and whether they can carry it.
+func content(m *email.Message) (*types.Message, bool) {
+	msg := &types.Message{Subject: utf8(m.Subject), Body: &types.Body{}}
+	if m.Text != "" {
+		msg.Body.Text = utf8(m.Text)
+	}
+	if m.HTML != "" {
+		msg.Body.Html = utf8(m.HTML)
+	}
+	for name, value := range m.HeaderFields() {
+		if len(value) > maxHeader || !ascii(value) {
+			return nil, false
+		}
+		msg.Headers = append(msg.Headers, types.MessageHeader{Name: aws.String(name), Value: aws.String(value)})
+	}
+	for _, a := range m.Attachments {
+		out := types.Attachment{
+			FileName: aws.String(a.Name), RawContent: a.Data,
+			ContentDisposition: types.AttachmentContentDispositionAttachment, ContentTransferEncoding: types.AttachmentContentTransferEncodingBase64,
+		}
+		if a.ContentType != "" {
+			out.ContentType = aws.String(a.ContentType)
+		}
+		if a.ContentID != "" {
+			out.ContentId, out.ContentDisposition = aws.String(a.ContentID), types.AttachmentContentDispositionInline
+		}
+		msg.Attachments = append(msg.Attachments, out)
+	}
+	return msg, true
+}
+
+func utf8(s string) *types.Content {
+	return &types.Content{Data: aws.String(s), Charset: aws.String("UTF-8")}
+}
+
+// rawMessage is the mail as MIME, without Bcc: the destination has that.
+func rawMessage(m *email.Message) ([]byte, error) {
+	msg := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8))
+	err := errors.Join(msg.From(m.From.String()), msg.To(format(m.To)...), msg.Cc(format(m.Cc)...))
+	if len(m.ReplyTo) > 0 {
+		msg.SetGenHeader("Reply-To", strings.Join(format(m.ReplyTo), ", "))
+	}
+	if err != nil {
+		return nil, err
+	}
+	msg.Subject(m.Subject)
+	for name, value := range m.HeaderFields() {
+		msg.SetGenHeader(gomail.Header(name), value)
+	}
+	switch {
+	case m.Text == "":
+		msg.SetBodyString(gomail.TypeTextHTML, m.HTML)
+	case m.HTML == "":
+		msg.SetBodyString(gomail.TypeTextPlain, m.Text)
+	default:
+		msg.SetBodyString(gomail.TypeTextPlain, m.Text)
+		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
+	}
+	for _, a := range m.Attachments {
+		var options []gomail.FileOption
+		if a.ContentType != "" {
+			options = append(options, gomail.WithFileContentType(gomail.ContentType(a.ContentType)))
+		}
+		if a.ContentID != "" {
+			err = msg.EmbedReader(a.Name, bytes.NewReader(a.Data), append(options, gomail.WithFileContentID(a.ContentID))...)
+		} else {
+			err = msg.AttachReader(a.Name, bytes.NewReader(a.Data), options...)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	var out bytes.Buffer
+	_, err = msg.WriteTo(&out)
+	return out.Bytes(), err
+}
