@@ -1,11 +1,11 @@
 package ses
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
@@ -59,21 +59,14 @@ func sendFault(err error, latch *fault.Latch) *fault.Error {
 		f.Err = vendorError{api}
 		return f
 	}
-	if signing, ok := errors.AsType[interface {
-		error
-		Unwrap() error
-	}](err); ok && !answered && latch.Untouched() && !isContext(err) {
-		f.Kind = fault.Denied // credentials or endpoint could not be had: nothing was sent
-		f.Err = fmt.Errorf("ses: %w", signing)
-		return f
+	if !answered && latch.Untouched() {
+		f.Kind = fault.Unavailable // nothing was sent
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			f.Kind = fault.Denied // credentials or region could not be had
+		}
 	}
 	f.Err = fmt.Errorf("ses: %w", err)
 	return f
-}
-
-func isContext(err error) bool {
-	canceled, ok := errors.AsType[*aws.RequestCanceledError](err)
-	return ok && canceled != nil
 }
 
 // vendorError shows the code alone: SES's messages quote addresses.
