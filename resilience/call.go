@@ -51,8 +51,8 @@ func Do[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Conte
 	return result, nil
 }
 
-func stamp(result any, path string, attempts int) {
-	if r, ok := result.(interface{ Answered(string, int) }); ok {
+func stamp[R any](result R, path string, attempts int) {
+	if r, ok := any(result).(interface{ Answered(string, int) }); ok {
 		r.Answered(path, attempts)
 	}
 }
@@ -80,8 +80,8 @@ type call struct {
 	attempts int
 	path     string
 
-	room      [4]*fault.Error
-	tried     []*fault.Error
+	first     *fault.Error   // apart, so that a single refusal costs nothing
+	more      []*fault.Error // what the attempts after it answered
 	unsettled bool       // a Once operation may have acted
 	end       fault.Kind // the kind that ended the call, where it was not the last provider
 	cause     error      // why a wait ended
@@ -97,7 +97,6 @@ const (
 
 func (g *group) run(ctx context.Context, op Op, try func(context.Context, int) error) (path string, attempts int, err error) {
 	c := call{g: g, op: op, outer: outerAttempt(ctx, op.Name)}
-	c.tried = c.room[:0]
 	c.pin, _ = ctx.Value(pinKey{}).(string)
 	if c.outer != nil {
 		c.outer.enter()
@@ -151,6 +150,14 @@ func (c *call) walk(ctx context.Context, now time.Time, try func(context.Context
 	return c.failure()
 }
 
+// inside is the prefix of what runs inside the member.
+func (c *call) inside(m *member) string {
+	if c.prefix == "" {
+		return m.prefix
+	}
+	return c.prefix + m.prefix
+}
+
 func (c *call) pinned(m *member) bool {
 	if c.pin == "" {
 		return true
@@ -162,10 +169,10 @@ func (c *call) pinned(m *member) bool {
 func (c *call) expired(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
 
 func (c *call) last() error {
-	if len(c.tried) == 0 {
-		return nil
+	if len(c.more) > 0 {
+		return c.more[len(c.more)-1]
 	}
-	return c.tried[len(c.tried)-1]
+	return asError(c.first)
 }
 
 // left is how many providers behind i could still take the call.
@@ -251,7 +258,7 @@ func (c *call) refused(ctx context.Context, m *member, err error) step {
 		c.end, c.cause = fault.Canceled, err
 		return stop
 	}
-	c.tried = append(c.tried, f)
+	c.add(f)
 	if len(c.g.observers) > 0 {
 		c.changes(ctx, m)
 		c.emit(ctx, Event{Type: Refused, Time: time.Now(), Provider: c.prefix + m.name, Attempt: c.attempts, Delay: f.RetryAfter, Err: f})
@@ -271,10 +278,20 @@ func (c *call) note(f *fault.Error) {
 		}
 	}
 	if len(f.Tried) > 0 { // a Group inside: its attempts are ours
-		c.tried = append(c.tried, f.Tried...)
+		for _, t := range f.Tried {
+			c.add(t)
+		}
 		return
 	}
-	c.tried = append(c.tried, f)
+	c.add(f)
+}
+
+func (c *call) add(f *fault.Error) {
+	if c.first == nil {
+		c.first = f
+		return
+	}
+	c.more = append(c.more, f)
 }
 
 const defaultPause = time.Second
@@ -317,7 +334,7 @@ func (b Backoff) start() *backoff.ExponentialBackOff {
 // attempt makes one attempt. A nil fault is a success.
 func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(context.Context, int) error) (f *fault.Error, timedOut bool) {
 	m := c.g.members[i]
-	a := &attemptContext{Context: ctx, op: c.op.Name, prefix: c.prefix + m.name + "/", after: left}
+	a := &attemptContext{Context: ctx, op: c.op.Name, prefix: c.inside(m), after: left}
 	_, a.pin, _ = strings.Cut(c.pin, "/")
 	limit := c.limit(m, a, p.start, left)
 	if m.inner == nil {
@@ -489,22 +506,23 @@ var rank = []fault.Kind{
 // failure is the error of the whole call.
 func (c *call) failure() error {
 	kind := c.end
-	if kind == fault.Unknown {
+	if kind == fault.Unknown && len(c.more) == 0 && c.first != nil {
+		kind = c.first.Kind
+	} else if kind == fault.Unknown {
 		kind = c.worst()
 	}
 	if c.unsettled && kind != fault.Canceled || c.unsettled && c.cause != nil {
 		kind = fault.Uncertain
 	}
-	if len(c.tried) == 1 && c.cause == nil && c.tried[0].Kind == kind {
-		f := c.tried[0]
+	if f := c.first; f != nil && len(c.more) == 0 && c.cause == nil && f.Kind == kind {
 		if f.Local {
 			return f // shared: see refusals
 		}
 		f.Attempts = c.attempts
 		return f
 	}
-	e := &fault.Error{Kind: kind, Op: c.op.Name, Attempts: c.attempts, Tried: slices.Clone(c.tried), Err: c.cause, Local: c.attempts == 0}
-	for _, t := range c.tried {
+	e := &fault.Error{Kind: kind, Op: c.op.Name, Attempts: c.attempts, Tried: c.tried(), Err: c.cause, Local: c.attempts == 0}
+	for _, t := range e.Tried {
 		if t.RetryAfter > 0 && (e.RetryAfter == 0 || t.RetryAfter < e.RetryAfter) {
 			e.RetryAfter = t.RetryAfter
 		}
@@ -512,9 +530,17 @@ func (c *call) failure() error {
 	return e
 }
 
+func (c *call) tried() []*fault.Error {
+	if c.first == nil {
+		return nil
+	}
+	return append([]*fault.Error{c.first}, c.more...)
+}
+
 func (c *call) worst() fault.Kind {
+	tried := c.tried()
 	for _, k := range rank {
-		if slices.ContainsFunc(c.tried, func(t *fault.Error) bool { return t.Kind == k }) {
+		if slices.ContainsFunc(tried, func(t *fault.Error) bool { return t.Kind == k }) {
 			return k
 		}
 	}

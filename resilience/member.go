@@ -19,6 +19,7 @@ import (
 // has not, and answers without a lock or an allocation while it is shut.
 type member struct {
 	name   string
+	prefix string // name with a slash
 	policy Policy
 	inner  Inspector // set where the provider is itself made of providers
 	leaves int       // how many providers that is
@@ -47,7 +48,7 @@ type change struct {
 }
 
 func newMember(name string, p Policy, inner Inspector, observed bool) *member {
-	m := &member{name: name, policy: p, inner: inner, leaves: 1, base: time.Now(), observed: observed}
+	m := &member{name: name, prefix: name + "/", policy: p, inner: inner, leaves: 1, base: time.Now(), observed: observed}
 	if inner != nil { // its own protections rule; ours would multiply them
 		m.leaves = max(1, len(inner.Inspect()))
 		return m
