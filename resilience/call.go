@@ -51,8 +51,16 @@ func Do[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Conte
 	return result, nil
 }
 
+type answerer interface {
+	Answered(provider string, attempts int)
+}
+
 func stamp[R any](result R, path string, attempts int) {
-	if r, ok := any(result).(interface{ Answered(string, int) }); ok {
+	var zero R // asked first: it costs nothing to box
+	if _, ok := any(zero).(answerer); !ok && any(zero) != nil {
+		return
+	}
+	if r, ok := any(result).(answerer); ok {
 		r.Answered(path, attempts)
 	}
 }
@@ -82,9 +90,9 @@ type call struct {
 
 	first     *fault.Error   // apart, so that a single refusal costs nothing
 	more      []*fault.Error // what the attempts after it answered
-	unsettled bool       // a Once operation may have acted
-	end       fault.Kind // the kind that ended the call, where it was not the last provider
-	cause     error      // why a wait ended
+	unsettled bool           // a Once operation may have acted
+	end       fault.Kind     // the kind that ended the call, where it was not the last provider
+	cause     error          // why a wait ended
 }
 
 type step uint8
