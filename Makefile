@@ -1,0 +1,22 @@
+.DEFAULT_GOAL := help
+.PHONY: help check test race lint quickstart
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check: ## what CI runs
+	./.ci/run
+
+test: ## all tests that need no server
+	go test ./...
+
+race: ## the same under the race detector
+	go test -race ./...
+
+lint: ## gofmt and go vet, and golangci-lint where it is installed
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+
+quickstart: ## the main job, on simulators
+	go run ./examples/quickstart
