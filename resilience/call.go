@@ -18,7 +18,7 @@ import (
 // attempt.
 func Call[P, A, R any](ctx context.Context, g *Group[P], op Op, method func(P, context.Context, A) (R, error), arg A) (R, error) {
 	var result R
-	path, attempts, err := g.run(ctx, op, func(ctx context.Context, i int) error {
+	path, attempts, err := g.run(ctx, op, nil, func(ctx context.Context, i int) error {
 		r, err := method(g.providers[i], ctx, arg)
 		if err == nil {
 			result = r
@@ -36,7 +36,7 @@ func Call[P, A, R any](ctx context.Context, g *Group[P], op Op, method func(P, c
 // Do is [Call] for a method of another shape.
 func Do[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Context, P) (R, error)) (R, error) {
 	var result R
-	path, attempts, err := g.run(ctx, op, func(ctx context.Context, i int) error {
+	path, attempts, err := g.run(ctx, op, nil, func(ctx context.Context, i int) error {
 		r, err := fn(ctx, g.providers[i])
 		if err == nil {
 			result = r
@@ -78,6 +78,7 @@ func Pin(ctx context.Context, path string) context.Context {
 type call struct {
 	g      *group
 	op     Op
+	hold   *hold // nil but for Stream and Keep
 	outer  *attemptContext
 	pin    string
 	prefix string
@@ -103,8 +104,8 @@ const (
 	stop
 )
 
-func (g *group) run(ctx context.Context, op Op, try func(context.Context, int) error) (path string, attempts int, err error) {
-	c := call{g: g, op: op, outer: outerAttempt(ctx, op.Name)}
+func (g *group) run(ctx context.Context, op Op, h *hold, try func(context.Context, int) error) (path string, attempts int, err error) {
+	c := call{g: g, op: op, hold: h, outer: outerAttempt(ctx, op.Name)}
 	c.pin, _ = ctx.Value(pinKey{}).(string)
 	if c.outer != nil {
 		c.outer.enter()
@@ -217,6 +218,10 @@ func (c *call) ask(ctx context.Context, i int, now time.Time, try func(context.C
 		v := fault.Decide(f, c.op.Safety)
 		if f.Kind == fault.Canceled {
 			c.end = fault.Canceled
+			return stop
+		}
+		if c.hold != nil && c.hold.begun {
+			c.end = f.Kind
 			return stop
 		}
 		if f.Kind == fault.RateLimited && left > 0 && m.inner == nil {
@@ -349,6 +354,9 @@ func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(
 		c.attempts++
 	}
 	ours := a.deadline
+	if c.hold != nil {
+		c.hold.start(ctx, a, ours, m.policy.Silence)
+	}
 	actx := context.Context(a)
 	for _, s := range c.g.starters {
 		actx = s.Start(actx, Event{Time: p.start, Op: c.op.Name, Provider: c.prefix + m.name, Attempt: c.attempts})
@@ -358,14 +366,32 @@ func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(
 		if returned {
 			return
 		}
+		outcome := errFailure
+		if c.hold != nil {
+			c.hold.end()
+			if c.hold.consumer { // the consumer's own
+				outcome = errExcluded
+			}
+		}
 		a.end() // a panic or runtime.Goexit: it goes on, and nothing stays taken
-		p.end(errFailure)
+		p.end(outcome)
 		c.emit(ctx, Event{Type: Panicked, Time: time.Now(), Provider: c.prefix + m.name, Attempt: c.attempts})
 	}()
 	err := try(actx, i)
 	returned = true
-	a.end()
 	now := time.Now()
+	kept := c.hold != nil && c.hold.body && err == nil
+	switch {
+	case kept: // whoever has the body ends the attempt
+		c.hold.rest()
+	case c.hold != nil:
+		c.hold.end()
+		if ours = (time.Time{}); c.hold.expired.Load() {
+			ours = now
+		}
+	default:
+		a.end()
+	}
 	inner := m.inner != nil || a.nested
 	if inner {
 		if m.inner == nil {
@@ -380,7 +406,7 @@ func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(
 		if inner && a.path != "" {
 			c.path += "/" + a.path
 		}
-		if b := m.policy.Breaker; b.SlowAfter > 0 && now.Sub(p.start) > b.SlowAfter && !inner {
+		if b := m.policy.Breaker; b.SlowAfter > 0 && c.hold == nil && now.Sub(p.start) > b.SlowAfter && !inner {
 			outcome = errFailure
 		}
 	case inner:
@@ -397,7 +423,14 @@ func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(
 			outcome = errFailure
 		}
 	}
-	p.end(outcome)
+	if kept {
+		c.hold.permit = p
+	} else {
+		if c.hold != nil {
+			p.renew()
+		}
+		p.end(outcome)
+	}
 	if len(c.g.observers) > 0 {
 		if !inner {
 			c.emit(ctx, Event{Type: AttemptEnded, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Duration: now.Sub(p.start), Err: asError(f)})

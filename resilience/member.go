@@ -277,6 +277,16 @@ func (p *permit) end(outcome error) {
 	}
 }
 
+// renew gives an attempt that has outlived the breaker's window a new say: what
+// it was let in by counts no more.
+func (p *permit) renew() {
+	if p.m == nil || p.done == nil || time.Since(p.start) < p.m.policy.Breaker.Window {
+		return
+	}
+	p.done(errExcluded)
+	p.done, _ = p.m.breaker.Allow() // nil where it has opened meanwhile
+}
+
 // refusals keeps the errors of our own refusals per operation, so that an open
 // breaker costs no allocation. RetryAfter is kept to the second, rounded up.
 type refusals struct {
