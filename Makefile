@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check test race lint quickstart
+.PHONY: help check test race lint bench quickstart
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ lint: ## gofmt and go vet, and golangci-lint where it is installed
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+
+bench: ## the benchmarks beside the peers, six runs each
+	cd bench && go test -run '^$$' -bench . -count 6 ./...
 
 quickstart: ## the main job, on simulators
 	go run ./examples/quickstart

@@ -195,6 +195,9 @@ func (e *Error) Is(target error) bool {
 	if k, ok := target.(Kind); ok {
 		return e.Kind == k
 	}
+	if e.Local && e.Err == target { // compared here, since Unwrap allocates and a refusal must cost nothing
+		return true
+	}
 	return target == errors.ErrUnsupported && e.Kind == Unsupported
 }
 
