@@ -379,7 +379,10 @@ func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(
 	}()
 	err := try(actx, i)
 	returned = true
-	now := time.Now()
+	now := p.start
+	if err != nil || c.hold != nil || m.policy.Breaker.SlowAfter > 0 || len(c.g.observers) > 0 { // else nobody asks
+		now = time.Now()
+	}
 	kept := c.hold != nil && c.hold.body && err == nil
 	switch {
 	case kept: // whoever has the body ends the attempt

@@ -2,7 +2,6 @@ package sendgrid
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -14,68 +13,131 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
-// kinds are the statuses that SendGrid documents (v3 API reference, Mail Send
-// errors, and How to use the v3 API, Responses). The rest is [fault.FromStatus].
+// kinds of the statuses of SendGrid's v3 API reference, "Status codes" and "Mail
+// Send errors". All others are read by fault.FromStatus.
 var kinds = map[int]fault.Kind{
-	http.StatusBadRequest:            fault.Invalid,
-	http.StatusUnauthorized:          fault.Denied, // key missing, invalid, expired, revoked
-	http.StatusForbidden:             fault.Denied, // key without the scope, or From not verified
-	http.StatusNotFound:              fault.Denied, // there is one path, so BaseURL or account is wrong
-	http.StatusMethodNotAllowed:      fault.Denied, // likewise
-	http.StatusRequestEntityTooLarge: fault.Unsupported,
-	http.StatusUnsupportedMediaType:  fault.Invalid,
-	http.StatusTooManyRequests:       fault.RateLimited,
-	http.StatusInternalServerError:   fault.Uncertain,
-	http.StatusServiceUnavailable:    fault.Uncertain,
+	http.StatusBadRequest:   fault.Invalid, // "Mail Send errors": a parameter is missing or wrong
+	http.StatusUnauthorized: fault.Denied,  // "you do not have authorization": the key is wrong; see creditsSpent
+	http.StatusForbidden:    fault.Denied,  // the key lacks mail.send, or From isn't a verified Sender Identity
+	// The one path that is asked for always exists at SendGrid, and always takes
+	// a POST. BaseURL leads elsewhere: the mail is fine, so a backup may take it.
+	http.StatusNotFound:              fault.Denied,
+	http.StatusMethodNotAllowed:      fault.Denied,
+	http.StatusRequestEntityTooLarge: fault.Unsupported, // "the JSON payload is too large": another may take it
+	http.StatusUnsupportedMediaType:  fault.Invalid,     // "Invalid UTF8 in request"
+	http.StatusTooManyRequests:       fault.RateLimited, // "Rate limits"
 }
 
-// creditsUsed is what a 401 says where the plan's mails are used up
-// (SendGrid support, Maximum credits exceeded).
-const creditsUsed = "Maximum credits exceeded"
+// creditsSpent is the message of a 401 for an account without credits left. The
+// reference doesn't name it; Twilio's help article "Maximum credits exceeded" does.
+const creditsSpent = "maximum credits exceeded"
 
-var address = regexp.MustCompile(`[^\s\[\]<>"']+@[^\s\[\]<>"']+`)
+// Error is SendGrid's answer to a mail that it did not take.
+type Error struct {
+	// Status is the HTTP status.
+	Status int
+	// Field is the request's field that the first problem is about, such as
+	// "personalizations.0.to"; empty where there is none.
+	Field string
+	// Message is SendGrid's own text of it, without mail addresses.
+	Message string
+}
 
-func answerFault(res *rest.Response, now time.Time) *fault.Error {
-	kind, ok := kinds[res.StatusCode]
-	if !ok {
-		kind = fault.FromStatus(res.StatusCode)
+// Error is the status and SendGrid's text.
+func (e *Error) Error() string {
+	text := e.Message
+	if text == "" {
+		text = http.StatusText(e.Status)
 	}
-	h := http.Header(res.Headers)
-	f := &fault.Error{Kind: kind, Code: strconv.Itoa(res.StatusCode), RequestID: h.Get("X-Request-Id"), RetryAfter: retryAfter(h, now)}
-	var body struct {
-		Errors []struct {
-			Message string  `json:"message"`
-			Field   *string `json:"field"`
-		} `json:"errors"`
+	return strings.TrimSpace("sendgrid: status " + strconv.Itoa(e.Status) + ": " + text)
+}
+
+func (e *Error) code() string { return strings.TrimSpace(strconv.Itoa(e.Status) + " " + e.Field) }
+
+func (e *Error) kind() fault.Kind {
+	if e.Status == http.StatusUnauthorized && strings.Contains(strings.ToLower(e.Message), creditsSpent) {
+		return fault.Exhausted
 	}
-	if json.Unmarshal([]byte(res.Body), &body) != nil || len(body.Errors) == 0 {
-		f.Err = errors.New("sendgrid: answered " + strconv.Itoa(res.StatusCode) + " without a reason")
-		return f
+	if k, ok := kinds[e.Status]; ok {
+		return k
 	}
-	reasons := make([]string, 0, len(body.Errors))
-	for _, e := range body.Errors[:min(len(body.Errors), 5)] {
-		reason := address.ReplaceAllString(e.Message, "[address]") // no personal data in errors
-		if e.Field != nil && *e.Field != "" {
-			reason = *e.Field + ": " + reason
-		}
-		reasons = append(reasons, reason[:min(len(reason), 300)])
+	if e.Status >= 500 { // 501 included: no answer of the server's own trouble is proof that nothing was done
+		return fault.Uncertain
 	}
-	if res.StatusCode == http.StatusUnauthorized && strings.HasPrefix(body.Errors[0].Message, creditsUsed) {
-		f.Kind = fault.Exhausted
+	return fault.FromStatus(e.Status)
+}
+
+// answer is the body of an error (Mail Send reference, ErrorResponse).
+type answer struct {
+	Errors []struct {
+		Message string `json:"message"`
+		Field   string `json:"field"`
+	} `json:"errors"`
+	ID string `json:"id"`
+}
+
+// refusal turns an answer into a fault. A body that can't be read only costs its
+// text: the status alone decides, but for creditsSpent.
+func refusal(resp *rest.Response, key string, now time.Time) error {
+	var a answer
+	_ = json.Unmarshal([]byte(resp.Body), &a)
+	cause := &Error{Status: resp.StatusCode}
+	if len(a.Errors) > 0 {
+		cause.Field = redact(a.Errors[0].Field, key, maxID)
+		cause.Message = redact(a.Errors[0].Message, key, maxMessage)
 	}
-	f.Err = errors.New("sendgrid: " + strings.Join(reasons, "; "))
+	f := fault.New(cause.kind(), cause)
+	f.Code = cause.code()
+	f.RequestID = redact(a.ID, key, maxID)
+	if f.Kind == fault.RateLimited {
+		f.RetryAfter = retryAfter(http.Header(resp.Headers), now)
+	}
 	return f
 }
 
-// retryAfter reads Retry-After, or X-RateLimit-Reset in Unix seconds (v3 API
-// reference, Rate limits).
+// retryAfter reads X-RateLimit-Reset, whole Unix seconds ("Rate limits"), against
+// the answer's own Date where there is one, or Retry-After, which proxies send.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	if d := fault.RetryAfter(h, now); d > 0 {
-		return d
-	}
-	reset, err := strconv.ParseInt(h.Get("X-Ratelimit-Reset"), 10, 64)
+	reset, err := strconv.ParseInt(h.Get("X-RateLimit-Reset"), 10, 64)
 	if err != nil {
-		return 0
+		return fault.RetryAfter(h, now)
 	}
-	return min(max(time.Unix(reset, 0).Sub(now), 0), fault.MaxRetryAfter)
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
+	}
+	if reset > now.Add(fault.MaxRetryAfter).Unix() {
+		return fault.MaxRetryAfter
+	}
+	return max(time.Unix(reset, 0).Sub(now), 0)
+}
+
+const (
+	maxID      = 128 // characters of an id or a field's name
+	maxMessage = 300 // characters of a message
+)
+
+// address is anything that could be part of one: SendGrid quotes the addresses of
+// a request in its messages.
+var address = regexp.MustCompile(`[^\s\[\]]*@[^\s\[\]]*`)
+
+// redact makes a text of SendGrid's fit for an error.
+func redact(s, key string, limit int) string {
+	if key != "" {
+		s = strings.ReplaceAll(s, key, "(key)")
+	}
+	return printable(address.ReplaceAllString(s, "(address)"), limit)
+}
+
+// printable is s without control characters, cut to limit characters.
+func printable(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if strconv.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(s, " "))
+	if runes := []rune(s); len(runes) > limit {
+		s = string(runes[:limit])
+	}
+	return strings.TrimSpace(s)
 }

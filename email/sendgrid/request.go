@@ -1,0 +1,180 @@
+package sendgrid
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"mime"
+	"strings"
+	"time"
+
+	"github.com/sendgrid/sendgrid-go/helpers/mail"
+
+	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/fault"
+)
+
+// idArg is the custom argument that holds our own id of a message.
+const idArg = "message_id"
+
+const (
+	maxAhead      = 72 * time.Hour // Mail Send reference, send_at
+	maxRecipients = 1000           // Mail Send limitations
+	maxCustomArgs = 10_000         // bytes; Mail Send limitations: "must be less than"
+	// maxMail is "less than 30 MB" (Mail Send limitations), in the smaller
+	// reading of MB and of the whole request.
+	maxMail = 30_000_000
+)
+
+// encode is the request's body, or an Unsupported fault that names each field
+// which SendGrid can't take.
+func encode(m *email.Message, sandbox bool, now time.Time) ([]byte, error) {
+	if err := unsupported(m, now); err != nil {
+		return nil, err
+	}
+	v3 := mail.NewV3Mail()
+	v3.From = person(m.From)
+	v3.Subject = m.Subject
+	v3.Personalizations = []*mail.Personalization{{To: people(m.To), CC: people(m.Cc), BCC: people(m.Bcc), CustomArgs: customArgs(m)}}
+	switch len(m.ReplyTo) { // the one or the other, never both (Mail Send reference)
+	case 0:
+	case 1:
+		v3.ReplyTo = person(m.ReplyTo[0])
+	default:
+		v3.ReplyToList = people(m.ReplyTo)
+	}
+	v3.Content = contents(m)
+	v3.Attachments = attachments(m.Attachments)
+	v3.Categories = m.Tags
+	for name, value := range m.HeaderFields() {
+		v3.SetHeader(name, value)
+	}
+	if m.SendAt.After(now) {
+		v3.SendAt = int(m.SendAt.Unix())
+	}
+	if sandbox {
+		v3.MailSettings = mail.NewMailSettings().SetSandboxMode(mail.NewSetting(true))
+	}
+	body := mail.GetRequestBody(v3)
+	if len(body) >= maxMail {
+		return nil, fault.New(fault.Unsupported, tooLarge())
+	}
+	return body, nil
+}
+
+func tooLarge() error {
+	return &email.FieldError{Field: "attachments", Problem: "the mail has 30 MB or more when encoded; SendGrid takes less"}
+}
+
+// unsupported collects what would be taken elsewhere.
+func unsupported(m *email.Message, now time.Time) error {
+	var found refusals
+	found.require(len(m.To) > 0, "to", "SendGrid requires a recipient in to, not only in cc or bcc")
+	found.require(len(m.To)+len(m.Cc)+len(m.Bcc) <= maxRecipients, "to", "SendGrid takes at most 1000 recipients")
+	found.require(ascii(m.From.Address), "from.address", "SendGrid takes only ASCII in the sender's address")
+	found.require(!m.SendAt.After(now.Add(maxAhead)), "send_at", "SendGrid schedules at most 72 hours ahead")
+	found.names("to", m.To)
+	found.names("cc", m.Cc)
+	found.names("bcc", m.Bcc)
+	for i, tag := range m.Tags {
+		found.require(ascii(tag), fmt.Sprintf("tags[%d]", i), "SendGrid takes only ASCII in categories")
+	}
+	_, taken := m.Metadata[idArg]
+	found.require(!taken, "metadata["+idArg+"]", "this name carries the message's own id")
+	args, _ := json.Marshal(customArgs(m)) // strings alone can't fail
+	found.require(len(args) < maxCustomArgs, "metadata", "SendGrid takes less than 10,000 bytes of custom arguments")
+	for name := range m.Headers {
+		found.require(!reserved(name), "headers["+name+"]", "is one that SendGrid sets")
+	}
+	for i, a := range m.Attachments {
+		found.require(len(a.Data) > 0, fmt.Sprintf("attachments[%d].data", i), "SendGrid takes no empty file")
+	}
+	if m.Size() >= maxMail { // before it is encoded
+		found = append(found, tooLarge())
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fault.New(fault.Unsupported, errors.Join(found...))
+}
+
+type refusals []error
+
+func (r *refusals) require(ok bool, field, problem string) {
+	if !ok {
+		*r = append(*r, &email.FieldError{Field: field, Problem: problem})
+	}
+}
+
+// names: recipients' names hold neither character (Mail Send limitations); the
+// sender's may.
+func (r *refusals) names(field string, list []email.Address) {
+	for i, a := range list {
+		r.require(!strings.ContainsAny(a.Name, ";,"), fmt.Sprintf("%s[%d].name", field, i),
+			"SendGrid takes neither semicolon nor comma in a recipient's name")
+	}
+}
+
+// reserved are the names of the Mail Send reference, headers, that email.Message
+// doesn't refuse itself.
+func reserved(name string) bool {
+	return strings.EqualFold(name, "x-sg-id") || strings.EqualFold(name, "x-sg-eid")
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+func customArgs(m *email.Message) map[string]string {
+	args := make(map[string]string, len(m.Metadata)+1)
+	maps.Copy(args, m.Metadata)
+	args[idArg] = m.ID
+	return args
+}
+
+func person(a email.Address) *mail.Email { return &mail.Email{Name: a.Name, Address: a.Address} }
+
+func people(list []email.Address) []*mail.Email {
+	out := make([]*mail.Email, len(list))
+	for i, a := range list {
+		out[i] = person(a)
+	}
+	return out
+}
+
+// contents puts the text first, as the Mail Send errors page requires.
+func contents(m *email.Message) []*mail.Content {
+	var out []*mail.Content
+	if m.Text != "" {
+		out = append(out, mail.NewContent("text/plain", m.Text))
+	}
+	if m.HTML != "" {
+		out = append(out, mail.NewContent("text/html", m.HTML))
+	}
+	return out
+}
+
+func attachments(list []email.Attachment) []*mail.Attachment {
+	var out []*mail.Attachment
+	for _, a := range list {
+		file := &mail.Attachment{
+			Content: base64.StdEncoding.EncodeToString(a.Data), Type: mediaType(a.ContentType),
+			Filename: a.Name, Disposition: "attachment", ContentID: a.ContentID,
+		}
+		if a.ContentID != "" {
+			file.Disposition = "inline"
+		}
+		out = append(out, file)
+	}
+	return out
+}
+
+// mediaType drops parameters: a type holds no semicolon (Mail Send errors).
+func mediaType(s string) string {
+	if t, _, err := mime.ParseMediaType(s); err == nil {
+		return t
+	}
+	return "application/octet-stream"
+}
