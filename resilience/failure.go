@@ -1,0 +1,81 @@
+package resilience
+
+import (
+	"slices"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// stamp is a copy of the provider's error that names provider and operation.
+// The provider's own is never written to.
+func (c *call) stamp(m *member, err error) *fault.Error {
+	f := &fault.Error{Kind: fault.KindOf(err), Err: err}
+	if e, ok := fault.As(err); ok {
+		*f = *e
+		if err != error(e) { // keep what was wrapped around it
+			f.Err = err
+		}
+	}
+	f.Op = c.op.Name
+	f.Provider = m.name
+	if e, ok := fault.As(err); ok && m.inner != nil && e.Provider != "" {
+		f.Provider += "/" + e.Provider
+	}
+	f.Tried = slices.Clone(f.Tried)
+	for i, t := range f.Tried {
+		n := *t
+		n.Provider = m.name + "/" + t.Provider
+		f.Tried[i] = &n
+	}
+	return f
+}
+
+// rank orders the kinds for a call in which every provider failed: what the
+// caller must know first stands first.
+var rank = []fault.Kind{
+	fault.Uncertain, fault.Unknown, fault.Unavailable, fault.RateLimited, fault.Exhausted, fault.Denied, fault.Unsupported,
+}
+
+// failure is the error of the whole call.
+func (c *call) failure() error {
+	kind := c.end
+	if kind == fault.Unknown && len(c.more) == 0 && c.first != nil {
+		kind = c.first.Kind
+	} else if kind == fault.Unknown {
+		kind = c.worst()
+	}
+	if c.unsettled && kind != fault.Canceled || c.unsettled && c.cause != nil {
+		kind = fault.Uncertain
+	}
+	if f := c.first; f != nil && len(c.more) == 0 && c.cause == nil && f.Kind == kind {
+		if f.Local {
+			return f // shared: see refusals
+		}
+		f.Attempts = c.attempts
+		return f
+	}
+	e := &fault.Error{Kind: kind, Op: c.op.Name, Attempts: c.attempts, Tried: c.tried(), Err: c.cause, Local: c.attempts == 0}
+	for _, t := range e.Tried {
+		if t.RetryAfter > 0 && (e.RetryAfter == 0 || t.RetryAfter < e.RetryAfter) {
+			e.RetryAfter = t.RetryAfter
+		}
+	}
+	return e
+}
+
+func (c *call) tried() []*fault.Error {
+	if c.first == nil {
+		return nil
+	}
+	return append([]*fault.Error{c.first}, c.more...)
+}
+
+func (c *call) worst() fault.Kind {
+	tried := c.tried()
+	for _, k := range rank {
+		if slices.ContainsFunc(tried, func(t *fault.Error) bool { return t.Kind == k }) {
+			return k
+		}
+	}
+	return fault.Unknown
+}
