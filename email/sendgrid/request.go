@@ -16,7 +16,8 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
-// idArg is the custom argument that holds our own id of a message.
+// idArg is the custom argument that holds our own id of a message; Validate keeps
+// it free.
 const idArg = "message_id"
 
 const (
@@ -81,8 +82,6 @@ func unsupported(m *email.Message, now time.Time) error {
 	for i, tag := range m.Tags {
 		found.require(ascii(tag), fmt.Sprintf("tags[%d]", i), "SendGrid takes only ASCII in categories")
 	}
-	_, taken := m.Metadata[idArg]
-	found.require(!taken, "metadata["+idArg+"]", "this name carries the message's own id")
 	args, _ := json.Marshal(customArgs(m)) // strings alone can't fail
 	found.require(len(args) < maxCustomArgs, "metadata", "SendGrid takes less than 10,000 bytes of custom arguments")
 	for name := range m.Headers {

@@ -111,7 +111,6 @@ func TestWhatSendGridCannotDoIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"semicolon in a name":         {"bcc[0].name", func(m *email.Message) { m.Bcc[0].Name = "a;b" }},
 		"non-ASCII tag":               {"tags[0]", func(m *email.Message) { m.Tags = []string{"Grüße"} }},
 		"10,000 bytes of custom args": {"metadata", func(m *email.Message) { m.Metadata = large() }},
-		"metadata under our id's key": {"metadata[message_id]", func(m *email.Message) { m.Metadata = map[string]string{"message_id": "x"} }},
 		"a reserved header":           {"headers[X-SG-EID]", func(m *email.Message) { m.Headers = map[string]string{"X-SG-EID": "x"} }},
 		"an empty file":               {"attachments[0].data", func(m *email.Message) { m.Attachments[0].Data = nil }},
 		"30 MB when encoded":          {"attachments", func(m *email.Message) { m.Attachments[0].Data = make([]byte, 23_000_000) }},
