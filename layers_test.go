@@ -16,6 +16,7 @@ func TestAPackageCompilesNothingOfAnotherLayer(t *testing.T) {
 		"resilience":     {module + "email", module + "secret", sendgrid, aws},
 		"email":          {sendgrid, aws, gomail, "github.com/stretchr/", module + "internal/sim", module + "secret"},
 		"email/sendgrid": {aws, gomail, module + "email/ses"},
+		"email/smtp":     {sendgrid, aws, module + "email/ses", module + "email/sendgrid"},
 		"email/ses":      {sendgrid, module + "email/sendgrid"},
 	} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+pkg).Output()
