@@ -2,6 +2,7 @@ package email
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -33,7 +34,7 @@ type Option func(*settings)
 
 // WithBackup adds a Sender that is asked when those before it can't deliver.
 func WithBackup(s Sender) Option {
-	return func(c *settings) { c.members = append(c.members, resilience.Member[Sender]{Provider: s}) }
+	return func(c *settings) { c.members = append(c.members, member(s)) }
 }
 
 // WithPolicy replaces [resilience.Default].
@@ -48,17 +49,18 @@ func WithObserver(o resilience.Observer) Option {
 // The default is "email".
 func WithName(name string) Option { return func(c *settings) { c.name = name } }
 
-// New makes a Client. Every Sender needs a method Name() string, unique within
-// the Client; one with a method Check() error is asked whether it is complete.
+// New makes a Client. Every Sender has a name, unique within the Client: that of
+// its method Name() string, or one given with [Named]. One with a method
+// Check() error is asked whether its settings are complete.
 func New(primary Sender, options ...Option) (*Client, error) {
-	c := settings{policy: resilience.Default, name: "email", members: []resilience.Member[Sender]{{Provider: primary}}}
+	c := settings{policy: resilience.Default, name: "email", members: []resilience.Member[Sender]{member(primary)}}
 	for _, o := range options {
 		o(&c)
 	}
 	for _, m := range c.members {
 		if s, ok := m.Provider.(interface{ Check() error }); ok {
 			if err := s.Check(); err != nil {
-				return nil, err
+				return nil, memberError(m.Name, err)
 			}
 		}
 	}
@@ -67,6 +69,14 @@ func New(primary Sender, options ...Option) (*Client, error) {
 		return nil, err
 	}
 	return &Client{senders: group, name: c.name}, nil
+}
+
+// memberError says which of two accounts is incomplete.
+func memberError(name string, err error) error {
+	if name == "" {
+		return err
+	}
+	return fmt.Errorf("email: member %q: %w", name, err)
 }
 
 // Send hands the mail to the first provider that takes it. It checks the
