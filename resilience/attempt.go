@@ -2,109 +2,177 @@ package resilience
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
 )
 
+// attempt is one attempt at one provider, from its permit to its outcome.
+type attempt struct {
+	m      *member
+	permit permit
+	left   int // providers that could still take the call
+	ctx    *attemptContext
+	// limit is the time that it has; ours is when that is up, the zero instant
+	// where the caller's deadline comes first.
+	limit    time.Duration
+	ours     time.Time
+	timedOut bool
+	inside   report
+	returned bool
+}
+
+// inner reports whether the provider is itself made of providers, or has turned
+// out to be: its own protections have ruled then.
+func (a *attempt) inner() bool { return a.m.inner != nil || a.inside.nested }
+
 // attempt makes one attempt. A nil fault is a success.
-func (c *call) attempt(ctx context.Context, i int, p permit, left int, try func(context.Context, int) error) (f *fault.Error, timedOut bool) {
-	m := c.g.members[i]
-	a := &attemptContext{Context: ctx, op: c.op.Name, prefix: c.inside(m), after: left}
-	_, a.pin, _ = strings.Cut(c.pin, "/")
-	limit := c.limit(m, a, p.start, left)
-	if m.inner == nil {
+func (c *call) attempt(ctx context.Context, a *attempt, i int, try tryFunc) *fault.Error {
+	c.begin(ctx, a)
+	defer c.unwound(ctx, a)
+	err := try(c.started(a), i)
+	a.returned = true
+	return c.finish(ctx, a, err)
+}
+
+func (c *call) begin(ctx context.Context, a *attempt) {
+	if a.m.inner == nil {
 		c.attempts++
 	}
-	ours := a.deadline
-	if c.hold != nil {
-		c.hold.start(ctx, a, ours, m.policy.Silence)
+	ac := &attemptContext{Context: ctx, frame: frame{
+		op: c.op.Name, prefix: c.inside(a.m), number: c.attempts, left: a.left, callers: c.callers, total: c.deadline,
+	}}
+	if c.outer != nil {
+		ac.number += c.outer.number - 1
 	}
-	actx := context.Context(a)
-	for _, s := range c.g.starters {
-		actx = s.Start(actx, Event{Time: p.start, Op: c.op.Name, Provider: c.prefix + m.name, Attempt: c.attempts})
+	_, ac.pin, _ = strings.Cut(c.pin, "/")
+	a.ctx = ac
+	c.limit(a)
+	if c.holding == nil {
+		ac.deadline = a.ours
+		return
 	}
-	returned := false
-	defer func() {
-		if returned {
-			return
+	ac.outlives = true
+	c.holding.start(ctx, a)
+}
+
+// limit gives the attempt its time: the operation's or the member's own, or its
+// share of what is left. Where the caller's deadline comes first the attempt has
+// none of ours. A provider made of providers has what the whole call has.
+func (c *call) limit(a *attempt) {
+	if a.m.inner != nil {
+		if !c.deadline.Equal(c.callers) {
+			a.ours = c.deadline
 		}
-		outcome := errFailure
-		if c.hold != nil {
-			c.hold.end()
-			if c.hold.consumer { // the consumer's own
-				outcome = errExcluded
-			}
+		return
+	}
+	a.limit = c.full(a.m)
+	if !c.deadline.IsZero() {
+		share := c.deadline.Sub(a.permit.start) / time.Duration(a.left+1)
+		if a.limit == 0 || share < a.limit {
+			a.limit = share
 		}
-		a.end() // a panic or runtime.Goexit: it goes on, and nothing stays taken
-		p.end(outcome)
-		c.emit(ctx, Event{Type: Panicked, Time: time.Now(), Provider: c.prefix + m.name, Attempt: c.attempts})
-	}()
-	err := try(actx, i)
-	returned = true
-	now := p.start
-	if err != nil || c.hold != nil || m.policy.Breaker.SlowAfter > 0 || len(c.g.observers) > 0 { // else nobody asks
+	}
+	if a.limit > 0 {
+		if at := a.permit.start.Add(a.limit); c.callers.IsZero() || at.Before(c.callers) {
+			a.ours = at
+		}
+	}
+}
+
+// full is the time limit of an attempt that nobody hurries.
+func (c *call) full(m *member) time.Duration {
+	if c.op.Timeout > 0 {
+		return c.op.Timeout
+	}
+	return m.policy.Timeout
+}
+
+// started tells the observers, which may give the attempt another context.
+func (c *call) started(a *attempt) context.Context {
+	actx := context.Context(a.ctx)
+	if a.m.inner == nil {
+		for _, s := range c.g.starters {
+			actx = s.Start(actx, Event{Time: a.permit.start, Op: c.op.Name, Provider: c.prefix + a.m.name, Attempt: c.attempts})
+		}
+	}
+	return actx
+}
+
+// unwound runs deferred: after a panic or runtime.Goexit in the provider, which
+// goes on, nothing stays taken.
+func (c *call) unwound(ctx context.Context, a *attempt) {
+	if a.returned {
+		return
+	}
+	outcome := errFailure
+	if c.holding != nil {
+		c.holding.hold.end()
+		if c.holding.consumer { // the consumer's own
+			outcome = errExcluded
+		}
+	}
+	a.ctx.end()
+	a.permit.end(outcome)
+	if len(c.g.observers) > 0 {
+		c.emit(ctx, Event{Type: Panicked, Time: time.Now(), Provider: c.prefix + a.m.name, Attempt: c.attempts})
+		c.changes(ctx, a.m)
+	}
+}
+
+// finish ends the attempt, unless its answer has a body that lasts, and gives
+// everybody their say.
+func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
+	now := a.permit.start
+	if err != nil || c.holding != nil || a.m.policy.Breaker.SlowAfter > 0 || len(c.g.observers) > 0 { // else nobody asks
 		now = time.Now()
 	}
-	kept := c.hold != nil && c.hold.body && err == nil
+	kept := err == nil && c.holding != nil && c.holding.body
 	switch {
-	case kept: // whoever has the body ends the attempt
-		c.hold.rest()
-	case c.hold != nil:
-		c.hold.end()
-		if ours = (time.Time{}); c.hold.expired.Load() {
-			ours = now
-		}
+	case kept:
+		a.inside = a.ctx.inside()
+	case c.holding != nil:
+		c.holding.end(a, now)
 	default:
-		a.end()
+		a.inside = a.ctx.end()
 	}
-	inner := m.inner != nil || a.nested
-	if inner {
-		if m.inner == nil {
-			c.attempts-- // the inner one has counted it
-		}
-		c.attempts += a.attempts
+	if a.inside.nested {
+		c.adopt(a)
 	}
-	outcome := error(nil)
-	switch {
-	case err == nil:
-		c.path = m.name
-		if inner && a.path != "" {
-			c.path += "/" + a.path
-		}
-		if b := m.policy.Breaker; b.SlowAfter > 0 && c.hold == nil && now.Sub(p.start) > b.SlowAfter && !inner {
-			outcome = errFailure
-		}
-	case inner:
-		f, outcome = c.stamp(m, err), errExcluded
-		if f.Kind == fault.Canceled && ctx.Err() == nil {
-			f.Kind = fault.Uncertain
-		}
-	default:
-		f = c.stamp(m, err)
-		var counts bool
-		counts, timedOut = c.judge(ctx, f, ours, now, limit, left, m)
-		outcome = errExcluded
-		if counts {
-			outcome = errFailure
-		}
-	}
+	f, outcome := c.outcome(ctx, a, err, now)
 	if kept {
-		c.hold.permit = p
-	} else {
-		if c.hold != nil {
-			p.renew()
-		}
-		p.end(outcome)
+		c.holding.keep(ctx, c, a)
+		return nil
 	}
+	if f != nil {
+		a.permit.renew(now)
+	}
+	a.permit.end(outcome)
 	if len(c.g.observers) > 0 {
-		if !inner {
-			c.emit(ctx, Event{Type: AttemptEnded, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Duration: now.Sub(p.start), Err: asError(f)})
-		}
-		c.changes(ctx, m)
+		c.ended(ctx, a, now, f)
 	}
-	return f, timedOut
+	return f
+}
+
+// adopt takes over what a Group inside has counted.
+func (c *call) adopt(a *attempt) {
+	if a.m.inner == nil {
+		c.attempts-- // it was none: the inner Group has counted those that were
+	}
+	c.attempts += a.inside.attempts
+}
+
+// ended is an attempt's last event, and what it did to the breaker.
+func (c *call) ended(ctx context.Context, a *attempt, now time.Time, f *fault.Error) {
+	if a.m.inner == nil {
+		c.emit(ctx, Event{
+			Type: AttemptEnded, Time: now, Provider: c.prefix + a.m.name, Attempt: max(c.attempts, 1),
+			Duration: now.Sub(a.permit.start), Err: asError(f),
+		})
+	}
+	c.changes(ctx, a.m)
 }
 
 func asError(f *fault.Error) error {
@@ -114,64 +182,62 @@ func asError(f *fault.Error) error {
 	return f
 }
 
-// limit gives the attempt its time: the member's own, or its share of what is
-// left. Where the caller's deadline comes first the attempt has none of ours.
-func (c *call) limit(m *member, a *attemptContext, start time.Time, left int) time.Duration {
-	if m.inner != nil {
-		if !c.deadline.Equal(c.callers) {
-			a.deadline, a.total = c.deadline, c.deadline
+// outcome is the fault of the attempt, and what the breaker is told.
+func (c *call) outcome(ctx context.Context, a *attempt, err error, now time.Time) (*fault.Error, error) {
+	switch {
+	case err == nil:
+		c.path = a.m.name
+		if a.inside.path != "" {
+			c.path = a.m.prefix + a.inside.path
 		}
-		return 0
-	}
-	limit := m.policy.Timeout
-	if c.op.Timeout > 0 {
-		limit = c.op.Timeout
-	}
-	if !c.deadline.Equal(c.callers) {
-		a.total = c.deadline
-	}
-	if !c.deadline.IsZero() {
-		share := c.deadline.Sub(start) / time.Duration(left+1)
-		if limit == 0 || share < limit {
-			limit = share
+		if b := a.m.policy.Breaker; b.SlowAfter > 0 && c.holding == nil && !a.inner() && now.Sub(a.permit.start) > b.SlowAfter {
+			return nil, errFailure
 		}
-	}
-	if limit > 0 {
-		if at := start.Add(limit); c.callers.IsZero() || at.Before(c.callers) {
-			a.deadline = at
+		return nil, nil
+	case a.inner():
+		f := c.stamp(a, err)
+		if f.Kind == fault.Canceled && ctx.Err() == nil {
+			f.Kind = fault.Uncertain // it was a time limit of ours
 		}
+		return f, errExcluded
 	}
-	return limit
+	f := c.stamp(a, err)
+	if c.judge(ctx, a, f, now) {
+		return f, errFailure
+	}
+	return f, errExcluded
 }
 
-// judge settles whose deadline ended the attempt, from the instants fixed at
-// its start, and whether the failure counts against the provider.
-func (c *call) judge(ctx context.Context, f *fault.Error, ours, now time.Time, limit time.Duration, left int, m *member) (counts, timedOut bool) {
-	full := m.policy.Timeout
-	if c.op.Timeout > 0 {
-		full = c.op.Timeout
-	}
-	fair := limit >= full/time.Duration(2*(left+1))
+// judge settles who ended the attempt, from the instants fixed at its start, and
+// reports whether the failure counts against the provider. A time limit, ours or
+// the caller's, counts where the attempt had at least half of what it would have
+// had at leisure (shared with the providers that are left), so that a hanging
+// provider is found out by hurried callers too, and by impatient ones is not.
+func (c *call) judge(ctx context.Context, a *attempt, f *fault.Error, now time.Time) (counts bool) {
 	open := f.Kind == fault.Uncertain || f.Kind == fault.Unknown || f.Kind == fault.Canceled
+	fair := a.limit >= c.full(a.m)/time.Duration(2*(a.left+1))
+	callers := !c.callers.IsZero() && !now.Before(c.callers)
 	switch {
-	case !ours.IsZero() && !now.Before(ours):
-		if open {
-			f.Kind = fault.Uncertain
-			f.Err = timeoutError{f.Err}
-			return fair, true
-		}
-		return fault.Decide(f, c.op.Safety).Count && fair, true
-	case ctx.Err() != nil || !c.callers.IsZero() && !now.Before(c.callers):
-		byDeadline := !c.callers.IsZero() && !now.Before(c.callers)
+	case errors.Is(ctx.Err(), context.Canceled): // the caller has gone
 		if open {
 			f.Kind = fault.Canceled
-			return byDeadline && fair, false
 		}
-		return fault.Decide(f, c.op.Safety).Count && byDeadline && fair, false
+		return false
+	case !a.ours.IsZero() && !now.Before(a.ours):
+		a.timedOut = true
+		if open {
+			f.Kind, f.Err = fault.Uncertain, timeoutError{f.Err}
+		}
+		return fair && fault.Decide(f, c.op.Safety).Count
+	case callers:
+		if open {
+			f.Kind = fault.Canceled
+		}
+		return fair && (open || fault.Decide(f, c.op.Safety).Count)
 	case f.Kind == fault.Canceled: // nobody here did
 		f.Kind = fault.Uncertain
 	}
-	return fault.Decide(f, c.op.Safety).Count, false
+	return fault.Decide(f, c.op.Safety).Count
 }
 
 // timeoutError is [ErrTimeout] with what the provider's client said about it.

@@ -34,20 +34,7 @@ func Call[P, A, R any](ctx context.Context, g *Group[P], op Op, method func(P, c
 
 // Do is [Call] for a method of another shape.
 func Do[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Context, P) (R, error)) (R, error) {
-	var result R
-	path, attempts, err := g.run(ctx, op, nil, func(ctx context.Context, i int) error {
-		r, err := fn(ctx, g.providers[i])
-		if err == nil {
-			result = r
-		}
-		return err
-	})
-	if err != nil {
-		var none R
-		return none, err
-	}
-	stamp(result, path, attempts)
-	return result, nil
+	return Call(ctx, g, op, func(p P, ctx context.Context, fn func(context.Context, P) (R, error)) (R, error) { return fn(ctx, p) }, fn)
 }
 
 type answerer interface {
@@ -68,23 +55,27 @@ type pinKey struct{}
 
 // Pin makes the calls under the returned context go to the provider of that
 // path ("eu/ses") alone: a second step belongs to the provider of the first.
-// A Group without such a provider refuses with fault.NotFound.
+// A Group without such a provider refuses with fault.NotFound. A call that a
+// provider makes of another service is not pinned.
 func Pin(ctx context.Context, path string) context.Context {
 	return context.WithValue(ctx, pinKey{}, path)
 }
 
+// tryFunc asks the provider of that index once.
+type tryFunc func(ctx context.Context, i int) error
+
 // call is the state of one call. It lives on the stack.
 type call struct {
-	g      *group
-	op     Op
-	hold   *hold // nil but for Stream and Keep
-	outer  *attemptContext
-	pin    string
-	prefix string
-	after  int // providers behind this Group, in the outer ones
+	g       *group
+	op      Op
+	holding *holding // nil but for Stream and Keep
+	outer   *attemptContext
+	pin     string
+	prefix  string
+	behind  int // providers behind this Group, in the outer ones
 
 	callers  time.Time // the caller's deadline
-	deadline time.Time // that, or the Group's own where it comes first
+	deadline time.Time // that, or a Group's own where it comes first
 	attempts int
 	path     string
 
@@ -99,22 +90,25 @@ type step uint8
 
 const (
 	answered step = iota
+	again
 	nextProvider
 	stop
 )
 
-func (g *group) run(ctx context.Context, op Op, h *hold, try func(context.Context, int) error) (path string, attempts int, err error) {
-	c := call{g: g, op: op, hold: h, outer: outerAttempt(ctx, op.Name)}
-	c.pin, _ = ctx.Value(pinKey{}).(string)
-	if c.outer != nil {
-		c.outer.enter()
-		c.prefix, c.pin, c.after = c.outer.prefix, c.outer.pin, c.outer.after
-	}
+func (g *group) run(ctx context.Context, op Op, h *holding, try tryFunc) (path string, attempts int, err error) {
+	c := call{g: g, op: op, holding: h, outer: outerAttempt(ctx, op.Name)}
 	start := time.Now()
-	c.callers, _ = ctx.Deadline()
-	c.deadline = c.callers
-	if t := g.policy.Total; t > 0 && (c.deadline.IsZero() || start.Add(t).Before(c.deadline)) {
-		c.deadline = start.Add(t)
+	if c.outer == nil {
+		c.pin, _ = ctx.Value(pinKey{}).(string)
+		c.callers, _ = ctx.Deadline()
+		c.deadline = c.callers
+	} else {
+		c.outer.enter()
+		c.prefix, c.pin, c.behind = c.outer.prefix, c.outer.pin, c.outer.left
+		c.callers, c.deadline = c.outer.callers, c.outer.total
+	}
+	if t := g.policy.Total; t > 0 {
+		c.deadline = earlier(c.deadline, start.Add(t))
 	}
 	err = c.walk(ctx, start, try)
 	if c.outer != nil {
@@ -126,37 +120,57 @@ func (g *group) run(ctx context.Context, op Op, h *hold, try func(context.Contex
 	return c.path, c.attempts, err
 }
 
+// earlier is the earlier of two instants; the zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // walk asks one provider after the other.
-func (c *call) walk(ctx context.Context, now time.Time, try func(context.Context, int) error) error {
+func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 	if err := ctx.Err(); err != nil {
 		return &fault.Error{Kind: fault.Canceled, Op: c.op.Name, Local: true, Err: err}
 	}
-	found := false
+	var given *member // the one given up
 	for i, m := range c.g.members {
 		if !c.pinned(m) {
 			continue
 		}
-		found = true
-		switch c.ask(ctx, i, now, try) {
+		if given != nil {
+			if now = time.Now(); c.over(ctx, now) {
+				break
+			}
+			c.emit(ctx, Event{Type: FailedOver, Time: now, Provider: c.prefix + given.name, Attempt: c.attempts, Err: c.last()})
+		}
+		switch c.ask(ctx, i, now, try) { //nolint:exhaustive // ask repeats by itself
 		case answered:
 			return nil
 		case stop:
 			return c.failure()
-		case nextProvider:
 		}
-		now = time.Now()
-		if c.expired(now) {
-			break
-		}
-		if i+1 < len(c.g.members) {
-			c.emit(ctx, Event{Type: FailedOver, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Err: c.last()})
-		}
+		given = m
 	}
-	if !found {
+	if given == nil {
 		return &fault.Error{Kind: fault.NotFound, Op: c.op.Name, Local: true, Err: errors.New("no provider has the pinned path")}
 	}
 	return c.failure()
 }
+
+// over reports whether there is nobody left to go on for.
+func (c *call) over(ctx context.Context, now time.Time) bool {
+	if c.expired(now) {
+		return true
+	}
+	if err := ctx.Err(); err != nil {
+		c.end, c.cause = fault.Canceled, err
+		return true
+	}
+	return false
+}
+
+func (c *call) expired(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
 
 // inside is the prefix of what runs inside the member.
 func (c *call) inside(m *member) string {
@@ -174,8 +188,6 @@ func (c *call) pinned(m *member) bool {
 	return first == m.name
 }
 
-func (c *call) expired(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
-
 func (c *call) last() error {
 	if len(c.more) > 0 {
 		return c.more[len(c.more)-1]
@@ -185,20 +197,21 @@ func (c *call) last() error {
 
 // left is how many providers behind i could still take the call.
 func (c *call) left(i int, now time.Time) int {
-	n := c.after
+	if c.unsettled { // it must not go anywhere else
+		return 0
+	}
+	n := c.behind
 	if c.pin != "" {
 		return n
 	}
 	for _, m := range c.g.members[i+1:] {
-		if cause, _ := m.shut(now); cause == nil {
-			n += m.leaves
-		}
+		n += m.ready(now)
 	}
 	return n
 }
 
 // ask asks one provider, and repeats as the table and the policy allow.
-func (c *call) ask(ctx context.Context, i int, now time.Time, try func(context.Context, int) error) step {
+func (c *call) ask(ctx context.Context, i int, now time.Time, try tryFunc) step {
 	m := c.g.members[i]
 	m.budget.deposit()
 	var waits *backoff.ExponentialBackOff
@@ -208,48 +221,82 @@ func (c *call) ask(ctx context.Context, i int, now time.Time, try func(context.C
 		if err != nil {
 			return c.refused(ctx, m, err)
 		}
-		f, timedOut := c.attempt(ctx, i, p, left, try)
+		a := attempt{m: m, permit: p, left: left}
+		f := c.attempt(ctx, &a, i, try)
 		if f == nil {
 			return answered
 		}
 		c.note(f)
 		now = time.Now()
-		v := fault.Decide(f, c.op.Safety)
-		if f.Kind == fault.Canceled {
-			c.end = fault.Canceled
-			return stop
-		}
-		if c.hold != nil && c.hold.begun {
-			c.end = f.Kind
-			return stop
-		}
-		if f.Kind == fault.RateLimited && left > 0 && m.inner == nil {
-			c.pause(ctx, m, now, f)
-			v.Retry = false
-		}
-		if timedOut && left > 0 || m.inner != nil || retry >= m.policy.Retries || c.expired(now) {
-			v.Retry = false
-		}
-		if v.Retry {
+		next := c.next(ctx, &a, f, retry, now)
+		if next == again {
 			if waits == nil {
 				waits = m.policy.Backoff.start()
 			}
-			if delay, ok := c.delay(m, f, waits.NextBackOff(), now); ok {
-				c.emit(ctx, Event{Type: RetryScheduled, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: delay, Err: f})
-				if err := sleep(ctx, delay); err != nil {
-					c.end, c.cause = fault.Canceled, err
-					return stop
-				}
-				now = time.Now()
-				continue
-			}
+			next = c.wait(ctx, m, f, waits.NextBackOff(), &now)
 		}
-		if !v.Failover || c.unsettled {
-			c.end = f.Kind
-			return stop
+		if next != again {
+			return next
 		}
+	}
+}
+
+// next is what the table, the history and the policy say after a failed attempt.
+func (c *call) next(ctx context.Context, a *attempt, f *fault.Error, retry int, now time.Time) step {
+	if f.Kind == fault.Canceled || c.holding != nil && c.holding.begun {
+		c.end = f.Kind
+		return stop
+	}
+	v := fault.Decide(f, c.op.Safety)
+	v.Failover = v.Failover && !c.unsettled
+	elsewhere := v.Failover && a.left > 0
+	if f.Kind == fault.RateLimited && elsewhere && !a.inner() {
+		c.pause(ctx, a.m, now, f)
 		return nextProvider
 	}
+	switch {
+	case v.Retry && !a.inner() && !(a.timedOut && elsewhere) && retry < a.m.policy.Retries && !c.expired(now):
+		return again
+	case v.Failover:
+		return nextProvider
+	}
+	c.end = f.Kind
+	return stop
+}
+
+// wait sleeps before a retry. Where the retry isn't worth it or not paid for by
+// the budget, the call goes on as if there were none left.
+func (c *call) wait(ctx context.Context, m *member, f *fault.Error, backoff time.Duration, now *time.Time) step {
+	delay, ok := c.delay(m, f, backoff, *now)
+	if !ok {
+		if fault.Decide(f, c.op.Safety).Failover && !c.unsettled {
+			return nextProvider
+		}
+		c.end = f.Kind
+		return stop
+	}
+	c.emit(ctx, Event{Type: RetryScheduled, Time: *now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: delay, Err: f})
+	if err := sleep(ctx, delay); err != nil {
+		c.end, c.cause = fault.Canceled, err
+		return stop
+	}
+	*now = time.Now()
+	return again
+}
+
+// delay is the wait before a retry, and whether the retry is worth it at all.
+func (c *call) delay(m *member, f *fault.Error, d time.Duration, now time.Time) (time.Duration, bool) {
+	d = max(d, f.RetryAfter)
+	if f.RetryAfter > 0 && d > m.policy.MaxWait {
+		return 0, false
+	}
+	if !c.deadline.IsZero() && !now.Add(d).Before(c.deadline) {
+		return 0, false
+	}
+	if cause, remaining := m.shut(now); cause != nil && remaining > d {
+		return 0, false
+	}
+	return d, m.budget.take()
 }
 
 // patience is how long the last provider that can take the call may wait.
@@ -264,6 +311,8 @@ func (c *call) patience(m *member, left int, now time.Time) time.Duration {
 	return max(wait, 0)
 }
 
+// refused goes on with the next provider, but for a call that may have acted at
+// this one.
 func (c *call) refused(ctx context.Context, m *member, err error) step {
 	f, ok := err.(*fault.Error) //nolint:errorlint // made by admit, never wrapped
 	if !ok {
@@ -275,11 +324,15 @@ func (c *call) refused(ctx context.Context, m *member, err error) step {
 		c.changes(ctx, m)
 		c.emit(ctx, Event{Type: Refused, Time: time.Now(), Provider: c.prefix + m.name, Attempt: c.attempts, Delay: f.RetryAfter, Err: f})
 	}
+	if c.unsettled {
+		return stop
+	}
 	return nextProvider
 }
 
 // note keeps the answer of an attempt, and what it says about an operation that
-// must not act twice.
+// must not act twice: only a definite answer to a request that the provider
+// recognises by its key settles what an earlier attempt may have done.
 func (c *call) note(f *fault.Error) {
 	if c.op.Safety == fault.Once {
 		switch {
@@ -315,22 +368,6 @@ func (c *call) pause(ctx context.Context, m *member, now time.Time, f *fault.Err
 	}
 	m.pause(now, d)
 	c.emit(ctx, Event{Type: Paused, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: d, Err: f})
-}
-
-// delay is the wait before a retry, and whether the retry is worth it at all.
-func (c *call) delay(m *member, f *fault.Error, d time.Duration, now time.Time) (time.Duration, bool) {
-	if f.RetryAfter > d {
-		d = f.RetryAfter
-	}
-	switch {
-	case f.RetryAfter > 0 && d > m.policy.MaxWait,
-		!c.deadline.IsZero() && !now.Add(d).Before(c.deadline):
-		return 0, false
-	}
-	if cause, remaining := m.shut(now); cause != nil && remaining > d {
-		return 0, false
-	}
-	return d, m.budget.take()
 }
 
 // start makes the state of a backoff, which is for one call at one provider.

@@ -12,13 +12,7 @@ import (
 // finds the outer one.
 type attemptContext struct {
 	context.Context // the caller's
-
-	// The frame, fixed at the start.
-	op     string
-	prefix string    // path of the member, with a slash, for the inner one's events
-	pin    string    // the rest of a pinned path
-	after  int       // providers left behind this one, in all outer Groups
-	total  time.Time // the outer Group's total deadline; zero where the caller's comes first
+	frame
 
 	mu       sync.Mutex
 	deadline time.Time // ours; zero where the caller's comes first
@@ -26,11 +20,26 @@ type attemptContext struct {
 	real     context.Context
 	cancel   context.CancelFunc
 	ended    bool
+	inner    report
+}
 
-	// What the inner Group reports.
-	nested   bool
+// report is what a Group inside the attempt has to say.
+type report struct {
+	nested   bool // there was one
 	path     string
 	attempts int
+}
+
+// frame is what an inner Group must know of the outer one, fixed at the start.
+type frame struct {
+	op       string
+	prefix   string    // path of the member, with a slash
+	pin      string    // the rest of a pinned path
+	number   int       // of this attempt in the whole call, from 1
+	left     int       // providers that could still take the call, in all outer Groups
+	callers  time.Time // the caller's deadline
+	total    time.Time // that, or the earliest total deadline of a Group
+	outlives bool      // the attempt may outlive the call: only its timer ends it
 }
 
 type frameKey struct{}
@@ -53,8 +62,12 @@ func outerAttempt(ctx context.Context, op string) *attemptContext {
 func (a *attemptContext) enter() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.nested = true
-	if !a.handed {
+	a.inner.nested = true
+	if a.handed || a.outlives {
+		return
+	}
+	a.deadline = time.Time{}
+	if !a.total.Equal(a.callers) {
 		a.deadline = a.total
 	}
 }
@@ -62,7 +75,13 @@ func (a *attemptContext) enter() {
 func (a *attemptContext) leave(path string, attempts int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.path, a.attempts = path, attempts
+	a.inner.path, a.inner.attempts = path, attempts
+}
+
+func (a *attemptContext) inside() report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.inner
 }
 
 // Deadline is ours, or the caller's where that comes first.
@@ -114,10 +133,14 @@ func (a *attemptContext) Err() error {
 }
 
 // Value goes to the real context once there is one, or every child context
-// would need a goroutine to watch this one.
+// would need a goroutine to watch this one. A pin is for the call that it was
+// made for, not for what its provider calls.
 func (a *attemptContext) Value(key any) any {
-	if _, ok := key.(frameKey); ok {
+	switch key.(type) {
+	case frameKey:
 		return a
+	case pinKey:
+		return nil
 	}
 	a.mu.Lock()
 	real := a.real
@@ -129,12 +152,13 @@ func (a *attemptContext) Value(key any) any {
 }
 
 // end cancels what the attempt has left behind.
-func (a *attemptContext) end() {
+func (a *attemptContext) end() report {
 	a.mu.Lock()
 	a.ended = true
-	cancel := a.cancel
+	cancel, inner := a.cancel, a.inner
 	a.mu.Unlock()
 	if cancel != nil {
 		cancel()
 	}
+	return inner
 }

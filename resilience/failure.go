@@ -8,7 +8,7 @@ import (
 
 // stamp is a copy of the provider's error that names provider and operation.
 // The provider's own is never written to.
-func (c *call) stamp(m *member, err error) *fault.Error {
+func (c *call) stamp(a *attempt, err error) *fault.Error {
 	f := &fault.Error{Kind: fault.KindOf(err), Err: err}
 	if e, ok := fault.As(err); ok {
 		*f = *e
@@ -16,15 +16,19 @@ func (c *call) stamp(m *member, err error) *fault.Error {
 			f.Err = err
 		}
 	}
-	f.Op = c.op.Name
-	f.Provider = m.name
-	if e, ok := fault.As(err); ok && m.inner != nil && e.Provider != "" {
-		f.Provider += "/" + e.Provider
+	path := f.Provider // of the inner one, where the provider is made of providers
+	f.Op, f.Provider = c.op.Name, a.m.name
+	if !a.inner() {
+		f.Attempts, f.Tried = 0, nil
+		return f
+	}
+	if path != "" {
+		f.Provider = a.m.prefix + path
 	}
 	f.Tried = slices.Clone(f.Tried)
 	for i, t := range f.Tried {
 		n := *t
-		n.Provider = m.name + "/" + t.Provider
+		n.Provider = a.m.prefix + t.Provider
 		f.Tried[i] = &n
 	}
 	return f

@@ -5,72 +5,125 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
-// hold is an attempt that outlives the answer's beginning: a body or a stream.
-// Its time limit is a timer that can be stopped, since a deadline that was
-// handed out can't be lifted.
+// holding is what Stream and Keep share with the call over all its attempts.
+type holding struct {
+	hold     *hold // of the attempt that runs, or ran last
+	body     bool  // it lasts until the body's Close
+	begun    bool  // the caller has seen something: nobody else may be asked
+	consumer bool  // the consumer's code is running
+	ended    func(failed error, canceled bool)
+}
+
+// hold is the context of an attempt that outlives the answer's beginning. Its
+// time limit is a timer that can be stopped, since a deadline that was handed
+// out can't be lifted.
 type hold struct {
-	attempt  *attemptContext
-	permit   permit
-	caller   context.Context //nolint:containedctx // of one call, to tell who ended it
-	cancel   context.CancelCauseFunc
-	timer    *time.Timer
-	expired  atomic.Bool
-	silence  time.Duration
-	body     bool // it lasts until the body's Close
-	begun    bool // the caller has seen something: nobody else may be asked
-	consumer bool // the consumer's code is running
+	attempt *attemptContext
+	caller  context.Context //nolint:containedctx // of one call, to tell who ended it
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer
+	expired atomic.Bool
+	silence time.Duration
 }
 
 // start gives the attempt a context that only the timer, the caller and end
 // cancel.
-func (h *hold) start(ctx context.Context, a *attemptContext, deadline time.Time, silence time.Duration) {
+func (h *holding) start(ctx context.Context, a *attempt) {
 	held, cancel := context.WithCancelCause(ctx)
-	a.Context, a.deadline = held, time.Time{}
-	h.attempt, h.caller, h.cancel, h.silence = a, ctx, cancel, silence
-	limit := time.Duration(1<<63 - 1)
-	if !deadline.IsZero() {
-		limit = time.Until(deadline)
+	a.ctx.Context = held
+	o := &hold{attempt: a.ctx, caller: ctx, cancel: cancel}
+	if a.m.inner == nil {
+		o.silence = a.m.policy.Silence
 	}
-	h.timer = time.AfterFunc(limit, func() {
-		h.expired.Store(true)
+	limit := time.Duration(1<<63 - 1)
+	if !a.ours.IsZero() {
+		limit = a.ours.Sub(a.permit.start)
+	}
+	o.timer = time.AfterFunc(limit, func() {
+		o.expired.Store(true)
 		cancel(ErrTimeout)
 	})
+	h.hold = o
 }
 
-// wait starts the limit on silence; rest stops it while the consumer works.
-func (h *hold) wait() {
-	if h.silence > 0 {
-		h.timer.Reset(h.silence)
+// end ends an attempt that keeps nothing, and dates its time limit to when the
+// timer fired.
+func (h *holding) end(a *attempt, now time.Time) {
+	h.hold.end()
+	a.inside = a.ctx.inside()
+	if a.ours = (time.Time{}); h.hold.expired.Load() {
+		a.ours = now
 	}
 }
 
-func (h *hold) rest() { h.timer.Stop() }
+// keep leaves the attempt to whoever has the body.
+func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
+	after := &call{g: c.g, op: c.op, prefix: c.prefix, attempts: c.attempts}
+	o, kept := h.hold, *a
+	h.ended = func(failed error, canceled bool) {
+		f, outcome, now := (*fault.Error)(nil), error(nil), time.Now()
+		switch {
+		case canceled:
+			outcome = errExcluded
+		case failed != nil:
+			f, outcome = after.stamp(&kept, failed), errFailure
+		}
+		o.end()
+		kept.permit.renew(now)
+		kept.permit.end(outcome)
+		if len(after.g.observers) > 0 {
+			after.ended(ctx, &kept, now, f)
+		}
+	}
+}
+
+// wait starts the limit on silence, which is the inner one's where there is a
+// Group inside; rest stops it while the consumer works, and reports whether it
+// was in time.
+func (o *hold) wait() {
+	if o.silence > 0 && !o.attempt.inside().nested {
+		o.timer.Reset(o.silence)
+	}
+}
+
+func (o *hold) rest() bool {
+	o.timer.Stop()
+	return !o.expired.Load()
+}
 
 // end releases the context.
-func (h *hold) end() {
-	h.timer.Stop()
-	h.cancel(context.Canceled)
-	h.attempt.end()
+func (o *hold) end() {
+	o.timer.Stop()
+	o.cancel(context.Canceled)
+	o.attempt.end()
 }
 
 // Stream is [Call] for a method that yields. Another provider is asked only
 // before the first item has reached the consumer; an error after it ends the
 // stream. The attempt's time limit is that to the first item, then
 // [Policy.Silence] rules, which doesn't run while the consumer holds an item.
-// Ranging twice calls twice. An error is the last that is yielded.
+// Ranging twice calls twice. An error is the last that is yielded. An item that
+// has a method Answered(provider string, attempts int) is told who sent it.
 func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P, context.Context, A) iter.Seq2[T, error], arg A) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		h, stopped := &hold{}, false
+		h, stopped := &holding{}, false
 		_, _, err := g.run(ctx, op, h, func(ctx context.Context, i int) error {
+			o := h.hold
 			for v, err := range method(g.providers[i], ctx, arg) {
-				h.rest()
+				o.rest()
 				if err != nil {
 					return err
+				}
+				if !o.attempt.inside().nested { // else the inner one has said so
+					stamp(v, strings.TrimSuffix(o.attempt.prefix, "/"), o.attempt.number)
 				}
 				h.begun, h.consumer = true, true
 				more := yield(v, nil)
@@ -79,12 +132,9 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 					stopped = true
 					return nil
 				}
-				h.wait()
+				o.wait()
 			}
-			if h.expired.Load() { // a provider that ends in silence has not ended
-				return ErrTimeout
-			}
-			return nil
+			return o.cutOff()
 		})
 		if err != nil && !stopped {
 			var none T
@@ -93,14 +143,23 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 	}
 }
 
+// cutOff is why a provider whose stream just ended can't have come to its end.
+func (o *hold) cutOff() error {
+	if !o.rest() {
+		return ErrTimeout
+	}
+	return o.caller.Err()
+}
+
 // Keep is [Do] for an answer with a body. The attempt, with its slot and its
 // say to the breaker, lasts until the body is closed, which the caller must do;
 // Close is idempotent. A Read that waits longer than [Policy.Silence] fails
 // with [ErrTimeout]. Another provider is asked only before fn has answered.
 func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Context, P) (R, io.ReadCloser, error)) (R, io.ReadCloser, error) {
 	var result R
-	b := &body{h: &hold{body: true}}
-	path, attempts, err := g.run(ctx, op, b.h, func(ctx context.Context, i int) error {
+	b := &body{}
+	h := &holding{body: true}
+	path, attempts, err := g.run(ctx, op, h, func(ctx context.Context, i int) error {
 		r, rc, err := fn(ctx, g.providers[i])
 		switch {
 		case err != nil:
@@ -108,55 +167,57 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 		case rc == nil:
 			return errors.New("resilience: the provider answered without a body")
 		}
-		result, b.rc = r, rc
+		if err := h.hold.cutOff(); err != nil { // the body can't be read any more
+			_ = rc.Close()
+			return err
+		}
+		result, b.rc, b.hold = r, rc, h.hold
 		return nil
 	})
 	if err != nil {
 		var none R
 		return none, nil, err
 	}
+	b.ended, b.op, b.path = h.ended, op.Name, path
 	stamp(result, path, attempts)
 	return result, b, nil
 }
 
-// body is what Keep hands out.
+// body is what Keep hands out. Read and Close may run at the same time, as with
+// the body of an HTTP response.
 type body struct {
-	h      *hold
-	rc     io.ReadCloser
-	failed atomic.Bool
-	once   sync.Once
-	err    error
+	rc       io.ReadCloser
+	hold     *hold
+	op, path string
+	ended    func(failed error, canceled bool)
+	failed   atomic.Pointer[fault.Error] // the first that went wrong
+	once     sync.Once
+	err      error
 }
 
+// Read gives a fault that names the provider where the body breaks off.
 func (b *body) Read(p []byte) (int, error) {
-	b.h.wait()
+	b.hold.wait()
 	n, err := b.rc.Read(p)
-	b.h.rest()
-	if err == nil || errors.Is(err, io.EOF) {
+	b.hold.rest()
+	if err == nil || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return n, err
 	}
-	if b.h.expired.Load() {
-		err = timeoutError{err}
+	f := &fault.Error{Kind: fault.Uncertain, Provider: b.path, Op: b.op, Err: err}
+	switch {
+	case b.hold.expired.Load():
+		f.Err = timeoutError{err}
+	case b.hold.caller.Err() != nil:
+		f.Kind = fault.Canceled
 	}
-	if b.h.caller.Err() == nil {
-		b.failed.Store(true)
-	}
-	return n, err
+	b.failed.CompareAndSwap(nil, f)
+	return n, f
 }
 
 func (b *body) Close() error {
 	b.once.Do(func() {
 		b.err = b.rc.Close()
-		outcome := error(nil)
-		switch {
-		case b.failed.Load():
-			outcome = errFailure
-		case b.h.caller.Err() != nil:
-			outcome = errExcluded
-		}
-		b.h.end()
-		b.h.permit.renew()
-		b.h.permit.end(outcome)
+		b.ended(asError(b.failed.Load()), b.hold.caller.Err() != nil)
 	})
 	return b.err
 }

@@ -22,7 +22,6 @@ type member struct {
 	prefix string // name with a slash
 	policy Policy
 	inner  Inspector // set where the provider is itself made of providers
-	leaves int       // how many providers that is
 
 	base        time.Time // the gate's instants are nanoseconds since then
 	openUntil   atomic.Int64
@@ -48,9 +47,8 @@ type change struct {
 }
 
 func newMember(name string, p Policy, inner Inspector, observed bool) *member {
-	m := &member{name: name, prefix: name + "/", policy: p, inner: inner, leaves: 1, base: time.Now(), observed: observed}
+	m := &member{name: name, prefix: name + "/", policy: p, inner: inner, base: time.Now(), observed: observed}
 	if inner != nil { // its own protections rule; ours would multiply them
-		m.leaves = max(1, len(inner.Inspect()))
 		return m
 	}
 	if p.Breaker.on() {
@@ -145,6 +143,23 @@ func (m *member) shut(now time.Time) (error, time.Duration) { //nolint:revive,st
 	return nil, 0
 }
 
+// ready is how many providers this one is made of that could take a call.
+func (m *member) ready(now time.Time) int {
+	if m.inner == nil {
+		if cause, _ := m.shut(now); cause != nil {
+			return 0
+		}
+		return 1
+	}
+	n := 0
+	for _, s := range m.inner.Inspect() {
+		if s.OpenFor == 0 && s.PausedFor == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // pause shuts the gate for d, or for longer where it already is.
 func (m *member) pause(now time.Time, d time.Duration) {
 	until := int64(now.Sub(m.base) + d)
@@ -185,7 +200,7 @@ func (m *member) admit(ctx context.Context, op string, now time.Time, wait time.
 	}
 	if m.slots != nil {
 		if err := m.takeSlot(ctx, op, &p, wait-p.start.Sub(now)); err != nil {
-			giveBack(token)
+			token.giveBack()
 			return p, err
 		}
 	}
@@ -195,7 +210,7 @@ func (m *member) admit(ctx context.Context, op string, now time.Time, wait time.
 			if p.slot {
 				<-m.slots
 			}
-			giveBack(token)
+			token.giveBack()
 			return p, m.refusals.get(m.name, op, ErrOpen, 0)
 		}
 		p.done = done
@@ -203,32 +218,48 @@ func (m *member) admit(ctx context.Context, op string, now time.Time, wait time.
 	return p, nil
 }
 
-// takeToken takes one from the rate limiter. While half-open it is a
-// reservation that can be given back: refused probes must not drain the limit.
-func (m *member) takeToken(ctx context.Context, op string, p *permit, wait time.Duration) (*rate.Reservation, error) {
-	if m.limiter == nil || !m.halfOpen.Load() && m.limiter.AllowN(p.start, 1) {
-		return nil, nil //nolint:nilnil // nothing to give back
+// token is what was taken from the rate limiter, where it can be given back. One
+// that was waited for is spent: given back late, it would be granted twice.
+type token struct {
+	*rate.Reservation
+	at time.Time
+}
+
+func (t token) giveBack() {
+	if t.Reservation != nil {
+		t.CancelAt(t.at)
+	}
+}
+
+// takeToken takes one from the rate limiter. Where a refusal is likely to
+// follow, it is a reservation that can be given back: neither refused probes nor
+// a full bulkhead may drain the limit.
+func (m *member) takeToken(ctx context.Context, op string, p *permit, wait time.Duration) (token, error) {
+	if m.limiter == nil {
+		return token{}, nil
+	}
+	full := m.slots != nil && len(m.slots) == cap(m.slots)
+	if full && wait <= 0 {
+		return token{}, m.refusals.get(m.name, op, ErrFull, 0)
+	}
+	if !full && !m.halfOpen.Load() && m.limiter.AllowN(p.start, 1) {
+		return token{}, nil
 	}
 	r := m.limiter.ReserveN(p.start, 1)
 	delay := r.DelayFrom(p.start)
-	if delay > max(wait, 0) {
+	switch {
+	case delay <= 0:
+		return token{r, p.start}, nil
+	case delay > wait:
 		r.CancelAt(p.start)
-		return nil, m.refusals.get(m.name, op, ErrLimited, delay)
+		return token{}, m.refusals.get(m.name, op, ErrLimited, delay)
 	}
-	if delay > 0 {
-		if err := sleep(ctx, delay); err != nil {
-			r.Cancel()
-			return nil, err
-		}
-		p.start = time.Now()
-	}
-	return r, nil
-}
-
-func giveBack(r *rate.Reservation) {
-	if r != nil {
+	if err := sleep(ctx, delay); err != nil {
 		r.Cancel()
+		return token{}, err
 	}
+	p.start = time.Now()
+	return token{}, nil
 }
 
 func (m *member) takeSlot(ctx context.Context, op string, p *permit, wait time.Duration) error {
@@ -277,10 +308,10 @@ func (p *permit) end(outcome error) {
 	}
 }
 
-// renew gives an attempt that has outlived the breaker's window a new say: what
-// it was let in by counts no more.
-func (p *permit) renew() {
-	if p.m == nil || p.done == nil || time.Since(p.start) < p.m.policy.Breaker.Window {
+// renew gives an attempt that has outlived the breaker's window a new say:
+// gobreaker drops what it let in longer ago.
+func (p *permit) renew(now time.Time) {
+	if p.m == nil || p.done == nil || now.Sub(p.start) < p.m.policy.Breaker.Window {
 		return
 	}
 	p.done(errExcluded)
