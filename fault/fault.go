@@ -246,7 +246,8 @@ func KindOf(err error) Kind {
 
 // MayHaveActed reports whether a call that failed with err may have had its
 // effect at a provider all the same. For a failed call every attempt is asked,
-// not just the last.
+// not just the last: an ambiguous one is settled only by a later answer of the
+// same provider that refuses a request which it recognised by its key.
 func MayHaveActed(err error) bool {
 	if err == nil {
 		return false
@@ -261,7 +262,17 @@ func MayHaveActed(err error) bool {
 	if len(e.Tried) == 0 {
 		return mayHaveActed(e.Kind)
 	}
-	return slices.ContainsFunc(e.Tried, func(t *Error) bool { return MayHaveActed(t) }) || e.Kind == Uncertain
+	for i, t := range e.Tried {
+		if MayHaveActed(t) && !slices.ContainsFunc(e.Tried[i+1:], func(o *Error) bool { return o.Provider == t.Provider && o.Settles() }) {
+			return true
+		}
+	}
+	return e.Kind == Uncertain
 }
+
+// Settles reports whether the answer says what became of an earlier attempt at
+// the same provider that may have acted: it recognised the key that both carried
+// and refused all the same.
+func (e *Error) Settles() bool { return e.Kind == Rejected && e.Deduped }
 
 func mayHaveActed(k Kind) bool { return k == Unknown || k == Uncertain || k == Canceled }

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
@@ -57,11 +58,12 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	if v == "" {
 		return 0
 	}
-	if s, err := strconv.ParseUint(v, 10, 63); err == nil {
-		if s > uint64(MaxRetryAfter/time.Second) {
-			return MaxRetryAfter
-		}
+	s, err := strconv.ParseUint(v, 10, 64)
+	switch {
+	case err == nil && s <= uint64(MaxRetryAfter/time.Second):
 		return time.Duration(s) * time.Second
+	case err == nil || errors.Is(err, strconv.ErrRange):
+		return MaxRetryAfter
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {

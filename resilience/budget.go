@@ -1,22 +1,25 @@
 package resilience
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // budget bounds retries to a share of the calls. Each call deposits the share,
 // each retry takes a whole; what may gather is bounded, so that a long good
-// time doesn't pay for a storm. The counts are thousandths.
+// time doesn't pay for a storm. The counts are millionths.
 type budget struct {
 	share, most int64
 	left        atomic.Int64
 }
 
 const (
-	retryCost    = 1000
+	retryCost    = 1_000_000
 	retryReserve = 10 * retryCost
 )
 
 func (b *budget) init(share float64) {
-	b.share = int64(share * retryCost)
+	b.share = int64(math.Ceil(share * retryCost))
 	b.most = retryReserve
 	b.left.Store(retryReserve)
 }

@@ -286,6 +286,9 @@ func (c *call) wait(ctx context.Context, m *member, f *fault.Error, backoff time
 
 // delay is the wait before a retry, and whether the retry is worth it at all.
 func (c *call) delay(m *member, f *fault.Error, d time.Duration, now time.Time) (time.Duration, bool) {
+	if limit := m.policy.Backoff.Max; limit > 0 {
+		d = min(d, limit) // the jitter reaches beyond it
+	}
 	d = max(d, f.RetryAfter)
 	if f.RetryAfter > 0 && d > m.policy.MaxWait {
 		return 0, false
@@ -331,14 +334,13 @@ func (c *call) refused(ctx context.Context, m *member, err error) step {
 }
 
 // note keeps the answer of an attempt, and what it says about an operation that
-// must not act twice: only a definite answer to a request that the provider
-// recognises by its key settles what an earlier attempt may have done.
+// must not act twice.
 func (c *call) note(f *fault.Error) {
 	if c.op.Safety == fault.Once {
 		switch {
 		case fault.MayHaveActed(f):
 			c.unsettled = true
-		case f.Kind == fault.Rejected && f.Deduped:
+		case f.Settles():
 			c.unsettled = false
 		}
 	}

@@ -204,27 +204,6 @@ func TestTrap08RetryAfterIsReadAsSecondsAndDateAndIsCapped(t *testing.T) {
 	}
 }
 
-func TestTrap12AnAmbiguousOnceOperationNeitherRepeatsNorFailsOver(t *testing.T) {
-	one, two := &provider{fn: answers(fault.Uncertain)}, &provider{}
-	g := group(t, resilience.Default, one, two)
-	_, err := resilience.Call(t.Context(), g, resilience.Op{Name: "test.once"}, asker.Ask, "q")
-	assert.ErrorIs(t, err, fault.Uncertain)
-	assert.EqualValues(t, 1, one.calls.Load())
-	assert.Zero(t, two.calls.Load())
-}
-
-func TestTrap12ARefusalOfOursIsProvablyUnsentAndFailsOver(t *testing.T) {
-	p := resilience.Default
-	p.Rate, p.Burst = 0.001, 1
-	one, two := &provider{}, &provider{}
-	g := group(t, p, one, two)
-	for range 2 {
-		_, err := resilience.Call(t.Context(), g, resilience.Op{Name: "test.once"}, asker.Ask, "q")
-		require.NoError(t, err)
-	}
-	assert.EqualValues(t, 1, two.calls.Load())
-}
-
 func TestTrap15AHangingPrimaryOpensAfterFiveSerialCalls(t *testing.T) {
 	for name, caller := range map[string]time.Duration{"no deadline": 0, "2 s": 2 * time.Second} {
 		for _, shape := range []string{"flat", "nested"} {

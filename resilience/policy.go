@@ -41,8 +41,9 @@ type Policy struct {
 	Silence time.Duration
 }
 
-// Backoff is an exponential wait with jitter: Initial, doubled each time up to
-// Max, each spread by the share Jitter to both sides.
+// Backoff is an exponential wait with jitter: Initial, doubled each time, each
+// spread by the share Jitter to both sides, and never more than Max where that
+// is set. A provider's Retry-After replaces a shorter wait.
 type Backoff struct {
 	Initial, Max time.Duration
 	Jitter       float64
