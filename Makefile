@@ -1,5 +1,9 @@
 .DEFAULT_GOAL := help
-.PHONY: help check test race lint bench quickstart servers
+.PHONY: help check test race watch lint fmt vuln bench sizes quickstart
+
+# The tools, as tools/go.mod pins them. The first use builds one, golangci-lint
+# in about two minutes; Go's build cache keeps it.
+TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,16 +17,33 @@ test: ## all tests that need no server
 race: ## the same under the race detector
 	go test -race ./...
 
-lint: ## gofmt and go vet, and golangci-lint where it is installed
-	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
-	go vet ./...
-	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+watch: ## runs the tests of a package whenever one of its files is saved
+	$(TOOL) gotestsum --watch
 
-servers: ## installs and starts the real servers of the integration tests, see docs/testing.md
-	./scripts/servers up
+lint: ## linters, modernizers, go.mod and go.sum, in every module
+	$(TOOL) golangci-lint run
+	cd bench && $(TOOL) golangci-lint run --config ../.golangci.yml
+	go fix -diff ./...
+	cd bench && go fix -diff ./...
+	for m in . bench tools; do (cd $$m && go mod tidy -diff) || exit 1; done
 
-bench: ## the benchmarks beside the peers, six runs each
-	cd bench && go test -run '^$$' -bench . -count 6 ./...
+fmt: ## formats and modernizes what can be mended without thought
+	$(TOOL) golangci-lint fmt
+	go fix ./...
+	cd bench && go fix ./...
+
+vuln: ## known vulnerabilities in what the code calls; needs the network
+	@$(TOOL) govulncheck ./... || { status=$$?; \
+	  test $$status = 3 || echo "make vuln: govulncheck could not run: it reads https://vuln.go.dev, or the copy that GOVULNDB names (GOVULNDB=file:///path)" >&2; \
+	  exit $$status; }
+
+bench: ## the benchmarks beside the peers, six runs each, and their medians side by side
+	@mkdir -p .cache
+	cd bench && go test -run '^$$' -bench . -count 6 ./... | tee ../.cache/bench.txt
+	$(TOOL) benchstat -col /lib .cache/bench.txt
+
+sizes: ## what each package adds to a binary
+	./tools/sizes
 
 quickstart: ## the main job, on simulators
 	go run ./examples/quickstart
