@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help check test race watch lint fmt vuln bench sizes quickstart
+.PHONY: help check test race watch lint fmt vuln servers bench sizes quickstart
 
 # The tools, as tools/go.mod pins them. The first use builds one, golangci-lint
 # in about two minutes; Go's build cache keeps it.
@@ -37,13 +37,16 @@ vuln: ## known vulnerabilities in what the code calls; needs the network
 	  test $$status = 3 || echo "make vuln: govulncheck could not run: it reads https://vuln.go.dev, or the copy that GOVULNDB names (GOVULNDB=file:///path)" >&2; \
 	  exit $$status; }
 
+servers: ## installs and starts the real servers of the integration tests, see docs/testing.md
+	./scripts/servers up
+
 bench: ## the benchmarks beside the peers, six runs each, and their medians side by side
 	@mkdir -p .cache
 	cd bench && go test -run '^$$' -bench . -count 6 ./... | tee ../.cache/bench.txt
 	$(TOOL) benchstat -col /lib .cache/bench.txt
 
 sizes: ## what each package adds to a binary
-	./tools/sizes
+	./scripts/sizes
 
 quickstart: ## the main job, on simulators
 	go run ./examples/quickstart
