@@ -38,11 +38,12 @@ func (c *call) attempt(ctx context.Context, a *attempt, i int, try tryFunc) *fau
 }
 
 func (c *call) begin(ctx context.Context, a *attempt) {
+	number := c.attempts + 1
 	if a.m.inner == nil {
-		c.attempts++
+		c.attempts = number
 	}
 	ac := &attemptContext{Context: ctx, frame: frame{
-		op: c.op.Name, prefix: c.inside(a.m), number: c.attempts, left: a.left, callers: c.callers, total: c.deadline,
+		op: c.op.Name, prefix: c.inside(a.m), number: number, left: a.left, callers: c.callers, total: c.deadline,
 	}}
 	if c.outer != nil {
 		ac.number += c.outer.number - 1

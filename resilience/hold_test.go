@@ -1,11 +1,14 @@
 package resilience_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"iter"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -104,8 +107,20 @@ func TestKeepAsksTheBackupBeforeThereIsABody(t *testing.T) {
 // words yields n words, one each second, then fails where it has an error.
 type words struct {
 	provider
-	n   int
-	err error
+	n     int
+	err   error
+	pause time.Duration // before the first; a second where it is zero
+	// second is the pause before the others.
+	second time.Duration
+	mute   bool // it ends without a word when its context ends
+}
+
+func (w *words) before(i int) time.Duration {
+	d := w.pause
+	if i > 0 {
+		d = w.second
+	}
+	return cmp.Or(d, time.Second)
 }
 
 func stream(ctx context.Context, g *resilience.Group[asker]) iter.Seq2[int, error] {
@@ -115,9 +130,11 @@ func stream(ctx context.Context, g *resilience.Group[asker]) iter.Seq2[int, erro
 		return func(yield func(int, error) bool) {
 			for i := range w.n {
 				select {
-				case <-time.After(time.Second):
+				case <-time.After(w.before(i)):
 				case <-ctx.Done():
-					yield(0, ctx.Err())
+					if !w.mute {
+						yield(0, ctx.Err())
+					}
 					return
 				}
 				if !yield(i, nil) {
@@ -194,3 +211,92 @@ func TestAConsumersPanicIsNotTheProviders(t *testing.T) {
 		assert.Zero(t, g.Inspect()[0].Failures)
 	})
 }
+
+func TestAStreamOfTheBackupAfterATimeOutIsWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := &words{n: 1, pause: time.Hour}, &words{n: 3}
+		n := 0
+		for _, err := range stream(t.Context(), group(t, resilience.Default, one, two)) {
+			require.NoError(t, err)
+			n++
+		}
+		assert.Equal(t, 3, n)
+		assert.EqualValues(t, 1, one.calls.Load())
+	})
+}
+
+func TestASilentStreamEndsWithATimeOutAndCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := &words{n: 2, second: time.Hour}
+		g := group(t, resilience.Default, one)
+		start, n := time.Now(), 0
+		var last error
+		for _, err := range stream(t.Context(), g) {
+			if last = err; err == nil {
+				n++
+			}
+		}
+		assert.Equal(t, 1, n)
+		assert.ErrorIs(t, last, resilience.ErrTimeout)
+		assert.Equal(t, time.Second+resilience.Default.Silence, time.Since(start))
+		assert.Equal(t, 1, g.Inspect()[0].InARow)
+	})
+}
+
+// A provider may end its stream without a word when its context ends.
+func TestAStreamThatTheCallerCutOffHasNotComeToItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		g := group(t, resilience.Default, &words{n: 5, mute: true})
+		var last error
+		for _, err := range stream(ctx, g) {
+			last = err
+			cancel()
+		}
+		assert.ErrorIs(t, last, fault.Canceled)
+		assert.Zero(t, g.Inspect()[0].Failures)
+	})
+}
+
+func TestABodyThatBreaksOffNamesItsProviderAndCounts(t *testing.T) {
+	g := group(t, resilience.Default, &provider{})
+	_, body, err := resilience.Keep(t.Context(), g, opAsk, func(context.Context, asker) (string, io.ReadCloser, error) {
+		return "ok", io.NopCloser(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("half of it")))), nil
+	})
+	require.NoError(t, err)
+	_, err = io.ReadAll(body)
+	assert.ErrorIs(t, err, fault.Uncertain)
+	assert.ErrorIs(t, err, iotest.ErrTimeout)
+	assert.ErrorContains(t, err, "test.ask: p0: uncertain")
+	require.NoError(t, body.Close())
+	assert.Equal(t, 1, g.Inspect()[0].Failures)
+}
+
+func TestABodyThatCameTooLateIsClosedAndTheBackupAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := &closed{}
+		one, two := &provider{fn: func(context.Context) error { time.Sleep(4 * time.Second); return nil }}, &provider{}
+		_, body, err := resilience.Keep(t.Context(), group(t, resilience.Default, one, two), opAsk,
+			func(ctx context.Context, p asker) (string, io.ReadCloser, error) {
+				s, err := p.Ask(ctx, "q")
+				if p == asker(one) {
+					return s, late, err
+				}
+				return s, io.NopCloser(strings.NewReader("whole")), err
+			})
+		require.NoError(t, err)
+		data, err := io.ReadAll(body)
+		require.NoError(t, err)
+		assert.Equal(t, "whole", string(data))
+		assert.True(t, late.closed)
+		require.NoError(t, body.Close())
+	})
+}
+
+type closed struct {
+	strings.Reader
+	closed bool
+}
+
+func (c *closed) Close() error { c.closed = true; return nil }

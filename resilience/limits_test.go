@@ -40,7 +40,9 @@ func TestTrap08AWaitBeforeARetryNeverExceedsItsMaximum(t *testing.T) {
 
 func TestTrap08ARetryAfterBeyondThePatienceIsNotWaitedForButReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		one := &provider{fn: func(context.Context) error { return &fault.Error{Kind: fault.RateLimited, RetryAfter: 20 * time.Second} }}
+		one := &provider{fn: func(context.Context) error {
+			return &fault.Error{Kind: fault.RateLimited, RetryAfter: 20 * time.Second}
+		}}
 		start := time.Now()
 		err := ask(t.Context(), group(t, resilience.Default, one))
 		f, ok := fault.As(err)
