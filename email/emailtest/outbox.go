@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/fault"
@@ -24,14 +25,23 @@ import (
 type Outbox struct {
 	mu       sync.Mutex
 	sent     []*email.Message
-	scripted []error
+	scripted []step
 	always   error
+	delay    time.Duration
+}
+
+// step is what becomes of one mail.
+type step struct {
+	err   error
+	taken bool // though the caller is told otherwise
 }
 
 // Name is "outbox".
 func (*Outbox) Name() string { return "outbox" }
 
-// Send checks the mail as a provider would, and keeps a copy.
+// Send checks the mail as a provider would, and keeps a copy. Where the context
+// ends during a Delay the mail isn't kept, and the error is of kind
+// fault.Uncertain, since a sender can't know that.
 func (o *Outbox) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
@@ -39,18 +49,52 @@ func (o *Outbox) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	if err := ctx.Err(); err != nil {
 		return nil, fault.New(fault.Unavailable, err)
 	}
-	m = m.WithID()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	err := o.always
-	if len(o.scripted) > 0 {
-		err, o.scripted = o.scripted[0], o.scripted[1:]
-	}
-	if err != nil {
+	step := o.next()
+	if err := o.wait(ctx); err != nil {
 		return nil, err
 	}
-	o.sent = append(o.sent, clone(m))
+	m = m.WithID()
+	if step.err == nil || step.taken {
+		o.keep(clone(m))
+	}
+	if step.err != nil {
+		return nil, step.err
+	}
 	return email.NewReceipt(m, o.Name(), rand.Text()), nil
+}
+
+func (o *Outbox) next() step {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.scripted) == 0 {
+		return step{err: o.always}
+	}
+	next := o.scripted[0]
+	o.scripted = o.scripted[1:]
+	return next
+}
+
+func (o *Outbox) wait(ctx context.Context) error {
+	o.mu.Lock()
+	delay := o.delay
+	o.mu.Unlock()
+	if delay <= 0 {
+		return nil
+	}
+	t := time.NewTimer(delay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return fault.New(fault.Uncertain, ctx.Err())
+	}
+}
+
+func (o *Outbox) keep(m *email.Message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent = append(o.sent, m)
 }
 
 func clone(m *email.Message) *email.Message {
@@ -64,11 +108,20 @@ func clone(m *email.Message) *email.Message {
 	return &c
 }
 
-// Fail scripts the coming mails: one error each, nil for a success.
-func (o *Outbox) Fail(errs ...error) {
+// Fail scripts the coming mails: one error each, nil for a success. A mail with
+// an error isn't kept.
+func (o *Outbox) Fail(errs ...error) { o.script(errs, false) }
+
+// FailAfter is Fail for mails that are kept all the same, as those of a provider
+// whose answer was lost. A truthful error then is of kind fault.Uncertain.
+func (o *Outbox) FailAfter(errs ...error) { o.script(errs, true) }
+
+func (o *Outbox) script(errs []error, taken bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.scripted = append(o.scripted, errs...)
+	for _, err := range errs {
+		o.scripted = append(o.scripted, step{err, taken})
+	}
 }
 
 // FailAlways makes every mail fail for which nothing is scripted; nil ends it.
@@ -76,6 +129,21 @@ func (o *Outbox) FailAlways(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.always = err
+}
+
+// Delay makes every mail take so long from now on; zero ends it. A delay longer
+// than the test is a provider that hangs.
+func (o *Outbox) Delay(d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.delay = d
+}
+
+// Heal drops what is scripted, the standing failure and the delay.
+func (o *Outbox) Heal() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.scripted, o.always, o.delay = nil, nil, 0
 }
 
 // Sent lists the mails that were taken, oldest first. They are the Outbox's

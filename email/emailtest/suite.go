@@ -1,6 +1,8 @@
 package emailtest
 
 import (
+	"fmt"
+
 	"github.com/smilefactory/integrations/email"
 )
 
@@ -14,13 +16,26 @@ const (
 	ServerError                   // an internal error, such as HTTP 500
 	Throttled                     // too many requests; the provider asks for 7 s where it can
 	BadCredentials                // the key or password is refused
-	Blocked                       // the provider understands the message and refuses it
-	Hang                          // no answer, ever
+	Blocked                       // the provider understands the message and refuses it; its text is Quote
+	Hang                          // the provider has the whole request and never answers
 	Reset                         // the connection breaks before the provider acts
 	ResetAfter                    // the provider acts, then the connection breaks
 	Garbled                       // the provider acts, then answers nonsense
 	Slow                          // the provider acts, and answers after 150 ms
+	troubles
 )
+
+var troubleNames = [troubles]string{
+	"unreachable", "server error", "throttled", "bad credentials", "blocked", "hang", "reset", "reset after acting", "garbled", "slow",
+}
+
+// String is the trouble in words.
+func (t Trouble) String() string {
+	if t >= 0 && t < troubles {
+		return troubleNames[t]
+	}
+	return fmt.Sprintf("trouble %d", int(t))
+}
 
 // Feature is what a provider may lack. A Sender must refuse a message that
 // needs it with fault.Unsupported.
@@ -33,6 +48,14 @@ const (
 	SendAt   Feature = "send at"
 )
 
+// Wait is a place where a provider can keep a Sender waiting.
+type Wait struct {
+	// Begin makes the provider say nothing more at this place, until Heal.
+	Begin func()
+	// Sent: what the provider has by then may have made it act.
+	Sent bool
+}
+
 // Subject is a Sender under test and the provider behind it.
 type Subject struct {
 	Sender email.Sender
@@ -43,10 +66,25 @@ type Subject struct {
 	// Break makes the provider fail so from now on, until Heal; it reports
 	// whether the provider can fail so.
 	Break func(Trouble) bool
-	// Heal ends the trouble.
+	// Heal ends the trouble, or the wait.
 	Heal func()
+	// Waits are the places where the Sender waits for anything (a connection, a
+	// key, each reply of a conversation), by name; beside the trouble Hang.
+	Waits map[string]Wait
+	// Secrets are the credentials in use, which no error may show.
+	Secrets []string
 	// Lacks lists what the provider can't do.
 	Lacks []Feature
 	// Retries: the Sender is a Client, which repeats and fails over.
 	Retries bool
 }
+
+// Quote is what a provider would say that quotes the mail it refuses: addresses,
+// name, subject and text of the suite's mails, and then the secrets given.
+func Quote(secrets ...string) string {
+	m := sample(quoted)
+	return fmt.Sprintf("%s to %s: %q: %s %v", m.From.String(), m.To[0].Address, m.Subject, m.Text, secrets)
+}
+
+// quoted is the number of the mail that every trouble is tried with.
+const quoted = 7

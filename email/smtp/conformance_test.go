@@ -98,7 +98,7 @@ func (b *bench) breakIt(trouble emailtest.Trouble) bool {
 			emailtest.ServerError: {At: simulator.End, Reply: "451 4.3.0 local error"},
 			emailtest.Throttled:   {At: "MAIL", Reply: "450 4.7.1 too much mail"},
 			emailtest.Blocked:     {At: simulator.End, Reply: "554 5.7.1 spam"},
-			emailtest.Hang:        {At: "MAIL", Hang: true},
+			emailtest.Hang:        {At: simulator.End, Hang: true},
 			emailtest.Reset:       {At: simulator.End, Drop: sim.BeforeActing},
 			emailtest.ResetAfter:  {At: simulator.End, Drop: sim.AfterActing},
 			emailtest.Garbled:     {At: simulator.End, Acted: true, Reply: "nonsense"},
