@@ -6,15 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/smilefactory/integrations/fault"
 )
@@ -71,78 +66,64 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// No call that the server acted on may be called Unavailable, whenever it was
-// cut off. Over HTTP/2 WroteHeaders would fail this.
-func TestNoCallThatActedIsCalledUnavailable(t *testing.T) {
-	n := 50_000 // of each protocol
-	if testing.Short() {
-		n = 2_000
-	}
-	for _, http2 := range []bool{false, true} {
-		t.Run("http2 "+strconv.FormatBool(http2), func(t *testing.T) {
-			acted := make([]atomic.Bool, n)
-			srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				i, err := strconv.Atoi(r.URL.Query().Get("i"))
-				if err == nil {
-					acted[i].Store(true)
-				}
-			}))
-			srv.EnableHTTP2 = http2
-			srv.StartTLS()
-			defer srv.Close()
-			client := srv.Client()
-			var failed, unavailable, wrong atomic.Int64
-			var wg sync.WaitGroup
-			kinds := make([]fault.Kind, n)
-			for g := range 8 {
-				wg.Go(func() {
-					for i := g; i < n; i += 8 {
-						if i%500 == g { // now and then a connection has to be made anew
-							client.CloseIdleConnections()
-						}
-						limit := time.Duration((i*7919)%400) * time.Microsecond
-						err := get(t.Context(), client, srv.URL+"/?i="+strconv.Itoa(i), limit, &kinds[i])
-						if err != nil {
-							failed.Add(1)
-						}
-					}
-				})
-			}
-			wg.Wait()
-			srv.Close() // waits for what is still being handled
-			for i, k := range kinds {
-				if k == fault.Unavailable {
-					unavailable.Add(1)
-					if acted[i].Load() {
-						wrong.Add(1)
-					}
-				}
-			}
-			t.Logf("%d calls, %d failed, %d of them called unavailable, %d of those wrongly", n, failed.Load(), unavailable.Load(), wrong.Load())
-			require.Positive(t, failed.Load())
-			assert.Zero(t, wrong.Load())
-		})
+func TestAnAmbiguousAttemptIsSettledByALaterAnswerOfTheSameProviderAlone(t *testing.T) {
+	uncertain := &fault.Error{Kind: fault.Uncertain, Provider: "a", Deduped: true}
+	refused := &fault.Error{Kind: fault.Rejected, Provider: "a", Deduped: true}
+	elsewhere := &fault.Error{Kind: fault.Rejected, Provider: "b", Deduped: true}
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"no error":                     {nil, false},
+		"a foreign error":              {io.EOF, true},
+		"a cancellation":               {context.Canceled, true},
+		"our own refusal":              {&fault.Error{Kind: fault.Unavailable, Local: true}, false},
+		"unavailable":                  {fault.New(fault.Unavailable, nil), false},
+		"settled":                      {&fault.Error{Kind: fault.Rejected, Tried: []*fault.Error{uncertain, refused}}, false},
+		"refused before":               {&fault.Error{Kind: fault.Rejected, Tried: []*fault.Error{refused, uncertain}}, true},
+		"refused by another":           {&fault.Error{Kind: fault.Rejected, Tried: []*fault.Error{uncertain, elsewhere}}, true},
+		"refused without the same key": {&fault.Error{Kind: fault.Rejected, Tried: []*fault.Error{uncertain, {Kind: fault.Rejected, Provider: "a"}}}, true},
+	} {
+		assert.Equal(t, c.want, fault.MayHaveActed(c.err), name)
 	}
 }
 
-func get(ctx context.Context, client *http.Client, url string, limit time.Duration, kind *fault.Kind) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	ctx, latch := fault.Trace(ctx)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
+func TestKindsOfForeignErrors(t *testing.T) {
+	for want, errs := range map[fault.Kind][]error{
+		fault.Unknown:     {io.EOF, errors.New("x")},
+		fault.Canceled:    {context.Canceled, fmt.Errorf("x: %w", context.Canceled)},
+		fault.Uncertain:   {context.DeadlineExceeded},
+		fault.Unsupported: {errors.ErrUnsupported, http.ErrNotSupported},
+		fault.Denied:      {fault.Denied, fmt.Errorf("x: %w", fault.Denied), fmt.Errorf("x: %w", fault.New(fault.Denied, io.EOF))},
+	} {
+		for _, err := range errs {
+			assert.Equal(t, want, fault.KindOf(err), "%v", err)
+		}
 	}
-	res, err := client.Do(req)
-	if err != nil {
-		*kind = latch.Kind()
-		return err
-	}
-	return res.Body.Close()
 }
 
-func TestARefusedConnectionIsUnavailable(t *testing.T) {
-	var kind fault.Kind
-	require.Error(t, get(t.Context(), &http.Client{Transport: &http.Transport{}}, "http://127.0.0.1:1/", time.Second, &kind))
-	assert.Equal(t, fault.Unavailable, kind)
+func TestRetryAfterIsTakenAgainstTheAnswersOwnClock(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	server := now.Add(3 * time.Hour) // its clock is wrong
+	for value, want := range map[string]time.Duration{
+		"": 0, " 7 ": 7 * time.Second, "0": 0, "-1": 0, "1.5": 0, "soon": 0, "3600": time.Hour,
+		"3601": fault.MaxRetryAfter, "99999999999999999999999999": fault.MaxRetryAfter, "-99999999999999999999999999": 0,
+		server.Add(9 * time.Second).Format(http.TimeFormat): 9 * time.Second,
+		server.Add(-time.Second).Format(http.TimeFormat):    0,
+		server.Add(48 * time.Hour).Format(http.TimeFormat):  fault.MaxRetryAfter,
+	} {
+		h := http.Header{"Retry-After": {value}, "Date": {server.Format(http.TimeFormat)}}
+		assert.Equal(t, want, fault.RetryAfter(h, now), value)
+	}
+}
+
+func FuzzRetryAfterStaysWithinItsBounds(f *testing.F) {
+	f.Add("7", "")
+	f.Add("Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:04:00 GMT")
+	f.Fuzz(func(t *testing.T, value, date string) {
+		d := fault.RetryAfter(http.Header{"Retry-After": {value}, "Date": {date}}, time.Now())
+		if d < 0 || d > fault.MaxRetryAfter {
+			t.Errorf("%q at %q: %v", value, date, d)
+		}
+	})
 }

@@ -294,3 +294,16 @@ func TestNewRefusesMembersThatCannotBeToldApart(t *testing.T) {
 		assert.ErrorContains(t, err, why)
 	}
 }
+
+func TestRetriesEndWithTheBudget(t *testing.T) {
+	p := resilience.Default
+	p.Breaker, p.Backoff = resilience.Breaker{}, resilience.Backoff{Initial: 1}
+	one := &provider{fn: answers(fault.Unavailable)}
+	g := group(t, p, one)
+	for range 100 {
+		_ = ask(t.Context(), g)
+	}
+	// a reserve of ten, and one for each five calls
+	assert.LessOrEqual(t, one.calls.Load(), int64(100+10+20))
+	assert.Greater(t, one.calls.Load(), int64(110))
+}

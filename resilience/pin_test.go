@@ -34,28 +34,3 @@ func TestDoCallsAMethodOfAnotherShape(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 2, got)
 }
-
-func TestObserversSeeEachStep(t *testing.T) {
-	var seen []string
-	p := resilience.Default
-	p.Retries = 0
-	g, err := resilience.New(p, []resilience.Member[asker]{
-		{Name: "a", Provider: &provider{fn: answers(fault.Unavailable)}}, {Name: "b", Provider: &provider{}},
-	}, resilience.ObserverFunc(func(_ context.Context, e resilience.Event) { seen = append(seen, e.Type.String()+" "+e.Provider) }))
-	require.NoError(t, err)
-	require.NoError(t, ask(t.Context(), g))
-	assert.Equal(t, []string{"attempt ended a", "failed over a", "attempt ended b", "call ended b"}, seen)
-}
-
-func TestRetriesEndWithTheBudget(t *testing.T) {
-	p := resilience.Default
-	p.Breaker, p.Backoff = resilience.Breaker{}, resilience.Backoff{Initial: 1}
-	one := &provider{fn: answers(fault.Unavailable)}
-	g := group(t, p, one)
-	for range 100 {
-		_ = ask(t.Context(), g)
-	}
-	// a reserve of ten, and one for each five calls
-	assert.LessOrEqual(t, one.calls.Load(), int64(100+10+20))
-	assert.Greater(t, one.calls.Load(), int64(110))
-}
