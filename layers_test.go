@@ -2,33 +2,173 @@
 package integrations_test
 
 import (
+	"encoding/json"
+	"errors"
+	"io"
 	"os/exec"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 )
 
-func TestAPackageCompilesNothingOfAnotherLayer(t *testing.T) {
-	const sendgrid, aws, gomail = "github.com/sendgrid/", "github.com/aws/", "github.com/wneessen/"
-	const module = "github.com/smilefactory/integrations/"
-	for pkg, forbidden := range map[string][]string{
-		"fault":          {module + "email", module + "resilience", "github.com/sony/"},
-		"secret":         {module + "email", module + "resilience", module + "fault"},
-		"resilience":     {module + "email", module + "secret", sendgrid, aws},
-		"email":          {sendgrid, aws, gomail, "github.com/stretchr/", module + "internal/sim", module + "secret"},
-		"email/sendgrid": {aws, gomail, module + "email/ses"},
-		"email/smtp":     {sendgrid, aws, module + "email/ses", module + "email/sendgrid"},
-		"email/ses":      {sendgrid, module + "email/sendgrid"},
-	} {
-		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+pkg).Output()
-		if err != nil {
-			t.Fatal(err)
+const module = "github.com/smilefactory/integrations/"
+
+// layer is a floor of docs/design.md, "Layers".
+type layer string
+
+const (
+	faults     layer = "fault"
+	secrets    layer = "secret"
+	mechanisms layer = "mechanism"
+	domains    layer = "domain"
+	suites     layer = "suite"     // fake and conformance suite of the domain that it lies in
+	adapters   layer = "adapter"   // one provider of the domain that it lies in
+	simulators layer = "simulator" // the far side of the wire
+	rigs       layer = "test rig"  // what tests share
+	examples   layer = "example"
+)
+
+// below says what of this module a layer may import. Of the domains, a suite and
+// an adapter may import theirs alone.
+var below = map[layer][]layer{
+	faults:     {},
+	secrets:    {},
+	mechanisms: {faults},
+	domains:    {mechanisms, faults},
+	suites:     {domains, faults},
+	adapters:   {domains, faults, secrets},
+	simulators: {simulators},
+	rigs:       {simulators, suites, domains, faults},
+	examples:   {simulators, adapters, suites, domains, mechanisms, secrets, faults},
+}
+
+// packages has a row for each package: its layer, and the modules that it may
+// compile beside those of the packages that it imports.
+var packages = map[string]struct {
+	layer   layer
+	vendors []string
+}{
+	"fault":                 {faults, nil},
+	"secret":                {secrets, nil},
+	"resilience":            {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time"}},
+	"email":                 {domains, []string{"golang.org/x/net", "golang.org/x/text"}},
+	"email/emailtest":       {suites, nil},
+	"email/sendgrid":        {adapters, []string{"github.com/sendgrid/sendgrid-go", "github.com/sendgrid/rest"}},
+	"email/ses":             {adapters, []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", gomail, gomailNTLM}},
+	"email/smtp":            {adapters, []string{gomail, gomailNTLM}},
+	"internal/sim":          {simulators, nil},
+	"internal/sim/sendgrid": {simulators, nil},
+	"internal/sim/ses":      {simulators, nil},
+	"internal/sim/smtp":     {simulators, nil},
+	"internal/servertest":   {rigs, nil},
+	"internal/simtest":      {rigs, nil},
+	"examples/quickstart":   {examples, nil},
+}
+
+const (
+	gomail     = "github.com/wneessen/go-mail"
+	gomailNTLM = "golang.org/x/crypto/md4"
+)
+
+// forTests are the layers that may compile what only tests need.
+var forTests = []layer{suites, simulators, rigs, examples}
+
+func TestLayers(t *testing.T) {
+	all := list(t)
+	t.Run("every package has a layer", func(t *testing.T) { everyPackageHasALayer(t, all) })
+	for name, row := range packages {
+		p := all[module+name]
+		t.Run(name+" imports only downward", func(t *testing.T) { importsDownward(t, name, row.layer, p) })
+		t.Run(name+" compiles only its own vendors", func(t *testing.T) { compilesItsVendors(t, p, all) })
+		if !slices.Contains(forTests, row.layer) {
+			t.Run(name+" compiles nothing of tests", func(t *testing.T) { compilesNoTests(t, p) })
 		}
-		for dep := range strings.FieldsSeq(string(out)) {
-			for _, f := range forbidden {
-				if strings.HasPrefix(dep, f) {
-					t.Errorf("%s compiles %s", pkg, dep)
-				}
-			}
+	}
+}
+
+// listed is what "go list" says of a package, its tests left out.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string // Imports, and theirs
+	Standard   bool
+}
+
+// list is every package of the module and all that they compile, by import path.
+func list(t *testing.T) map[string]listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Imports,Deps,Standard", "./...")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]listed{}
+	for d := json.NewDecoder(out); ; {
+		var p listed
+		if err = d.Decode(&p); err != nil {
+			break
+		}
+		all[p.ImportPath] = p
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func everyPackageHasALayer(t *testing.T, all map[string]listed) {
+	for p := range all {
+		name, ours := strings.CutPrefix(p, module)
+		if _, known := packages[name]; ours && !known {
+			t.Errorf("%s has no layer: give it a row in packages in layers_test.go, and a rule under depguard in .golangci.yml", name)
+		}
+	}
+	for name := range packages {
+		if _, ok := all[module+name]; !ok {
+			t.Errorf("%s has a row in packages in layers_test.go, and is no package", name)
+		}
+	}
+}
+
+func importsDownward(t *testing.T, name string, from layer, p listed) {
+	for _, imported := range p.Imports {
+		to, ours := strings.CutPrefix(imported, module)
+		if !ours {
+			continue
+		}
+		switch target := packages[to].layer; {
+		case !slices.Contains(below[from], target):
+			t.Errorf("it imports %s, and the layer %q may not import the layer %q", to, from, target)
+		case target == domains && (from == suites || from == adapters) && to != path.Dir(name):
+			t.Errorf("it imports %s, which is another domain", to)
+		}
+	}
+}
+
+func compilesItsVendors(t *testing.T, p listed, all map[string]listed) {
+	var vendors []string
+	for _, dep := range append(p.Deps, p.ImportPath) {
+		vendors = append(vendors, packages[strings.TrimPrefix(dep, module)].vendors...)
+	}
+	for _, dep := range p.Deps {
+		under := func(vendor string) bool { return dep == vendor || strings.HasPrefix(dep, vendor+"/") }
+		if !all[dep].Standard && !strings.HasPrefix(dep, module) && !slices.ContainsFunc(vendors, under) {
+			t.Errorf("it compiles %s, which its row in packages in layers_test.go doesn't name", dep)
+		}
+	}
+}
+
+func compilesNoTests(t *testing.T, p listed) {
+	for _, dep := range p.Deps {
+		if dep == "testing" || dep == "net/http/httptest" {
+			t.Errorf("it compiles %s", dep)
 		}
 	}
 }
