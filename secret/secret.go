@@ -94,42 +94,63 @@ func Env(name string) Source {
 	})
 }
 
-const maxFile = 64 << 10
+const (
+	maxFile = 64 << 10
+	// settled is the age from which a file's time can be trusted: a second write
+	// within a file system's coarsest tick leaves time and size as they were.
+	settled = 2 * time.Second
+)
 
-// File reads a file of at most 64 KiB, anew whenever its time or size has
-// changed. Line ends at its end are not part of the secret.
+// File reads a file of at most 64 KiB, anew whenever it was written or replaced
+// (as a mounted secret is, through a symbolic link). Line ends at its end are not
+// part of the secret.
 func File(path string) Source { return &file{path: path} }
 
 type file struct {
 	path string
 
 	mu    sync.Mutex
-	at    time.Time
-	size  int64
+	read  os.FileInfo // of the file that value is from; nil where it must be read again
 	value Value
 }
 
 func (f *file) Secret(context.Context) (Value, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return Value{}, fmt.Errorf("secret: %w", err)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.value.IsZero() && info.ModTime().Equal(f.at) && info.Size() == f.size {
+	if f.read != nil && os.SameFile(info, f.read) && info.ModTime().Equal(f.read.ModTime()) && info.Size() == f.read.Size() {
 		return f.value, nil
 	}
-	if info.Size() > maxFile {
-		return Value{}, fmt.Errorf("secret: %s is larger than %d bytes", f.path, maxFile)
+	v, err := f.load()
+	if err != nil {
+		return Value{}, err
 	}
-	data, err := os.ReadFile(f.path)
+	f.value, f.read = v, nil
+	if time.Since(info.ModTime()) > settled {
+		f.read = info
+	}
+	return v, nil
+}
+
+func (f *file) load() (Value, error) {
+	in, err := os.Open(f.path)
 	if err != nil {
 		return Value{}, fmt.Errorf("secret: %w", err)
+	}
+	defer in.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(io.LimitReader(in, maxFile+1))
+	switch {
+	case err != nil:
+		return Value{}, fmt.Errorf("secret: %w", err)
+	case len(data) > maxFile:
+		return Value{}, fmt.Errorf("secret: %s is larger than %d bytes", f.path, maxFile)
 	}
 	v := NewValue(strings.TrimRight(string(data), "\r\n"))
 	if v.IsZero() {
 		return v, fmt.Errorf("secret: %s is empty", f.path)
 	}
-	f.at, f.size, f.value = info.ModTime(), info.Size(), v
 	return v, nil
 }

@@ -2,6 +2,7 @@ package secret_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -33,15 +34,41 @@ func TestAValueShowsItselfNowhere(t *testing.T) {
 }
 
 func TestAFileIsReadAnewWhenItChanges(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
 	source := secret.File(path)
-	for i, key := range []string{"first", "second"} {
-		require.NoError(t, os.WriteFile(path, []byte(key+"\n"), 0o600))
-		require.NoError(t, os.Chtimes(path, time.Time{}, time.Unix(int64(1000+i), 0)))
-		v, err := source.Secret(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, key, v.Reveal())
+	old := time.Now().Add(-time.Hour)
+	write := func(name, key string, at time.Time) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(key+"\n"), 0o600))
+		require.NoError(t, os.Chtimes(filepath.Join(dir, name), at, at))
 	}
+	for _, c := range []struct {
+		how, want string
+		change    func()
+	}{
+		{"first", "first", func() { write("key", "first", old) }},
+		{"unchanged", "first", func() {}},
+		{"written later", "later", func() { write("key", "later", old.Add(time.Second)) }},
+		{"of another size", "longer", func() { write("key", "longer", old.Add(time.Second)) }},
+		{"replaced by one of the same time and size", "swappe", func() {
+			write("new", "swappe", old.Add(time.Second))
+			require.NoError(t, os.Rename(filepath.Join(dir, "new"), path))
+		}},
+		{"just now", "recent", func() { write("key", "recent", time.Now()) }},
+		{"twice in one tick", "second", func() {
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			write("key", "second", info.ModTime())
+		}},
+	} {
+		c.change()
+		v, err := source.Secret(t.Context())
+		require.NoError(t, err, c.how)
+		assert.Equal(t, c.want, v.Reveal(), c.how)
+	}
+	require.NoError(t, os.Remove(path))
+	_, err := source.Secret(t.Context())
+	assert.ErrorIs(t, err, os.ErrNotExist, "a secret that was taken away is no secret")
 }
 
 func TestAMissingSecretIsAnErrorThatNamesItsSource(t *testing.T) {
@@ -62,4 +89,19 @@ func TestAMissingSecretIsAnErrorThatNamesItsSource(t *testing.T) {
 func TestEqualComparesWhatIsHeld(t *testing.T) {
 	assert.True(t, secret.NewValue("a").Equal(secret.NewValue("a")))
 	assert.False(t, secret.NewValue("a").Equal(secret.NewValue("b")))
+}
+
+func TestAFunctionIsASource(t *testing.T) {
+	v, err := secret.Func(func(context.Context) (secret.Value, error) { return secret.NewValue("vault"), nil }).Secret(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "vault", v.Reveal())
+	assert.True(t, secret.NewValue("").IsZero())
+	assert.Empty(t, secret.Value{}.Reveal())
+}
+
+func ExampleEnv() {
+	_ = os.Setenv("MAIL_KEY", "SG.123")
+	key, err := secret.Env("MAIL_KEY").Secret(context.Background())
+	fmt.Println(key, err, len(key.Reveal()))
+	// Output: [redacted] <nil> 6
 }
