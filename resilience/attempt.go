@@ -32,7 +32,7 @@ func (a *attempt) inner() bool { return a.m.inner != nil || a.inside.nested }
 func (c *call) attempt(ctx context.Context, a *attempt, i int, try tryFunc) *fault.Error {
 	c.begin(ctx, a)
 	defer c.unwound(ctx, a)
-	err := try(c.started(a), i)
+	err := try(c.started(a), i) //nolint:contextcheck // the attempt's context is the caller's
 	a.returned = true
 	return c.finish(ctx, a, err)
 }
@@ -96,7 +96,7 @@ func (c *call) started(a *attempt) context.Context {
 	actx := context.Context(a.ctx)
 	if a.m.inner == nil {
 		for _, s := range c.g.starters {
-			actx = s.Start(actx, Event{Time: a.permit.start, Op: c.op.Name, Provider: c.prefix + a.m.name, Attempt: c.attempts})
+			actx = s.Start(actx, Event{Time: a.permit.start, Op: c.op.Name, Provider: c.prefix + a.m.name, Attempt: c.attempts}) //nolint:fatcontext // each wraps the one before
 		}
 	}
 	return actx
@@ -194,7 +194,7 @@ func (c *call) outcome(ctx context.Context, a *attempt, err error, now time.Time
 		if b := a.m.policy.Breaker; b.SlowAfter > 0 && c.holding == nil && !a.inner() && now.Sub(a.permit.start) > b.SlowAfter {
 			return nil, errFailure
 		}
-		return nil, nil
+		return nil, nil //nolint:nilnil // a success, which the breaker is told as nil
 	case a.inner():
 		f := c.stamp(a, err)
 		if f.Kind == fault.Canceled && ctx.Err() == nil {

@@ -254,8 +254,9 @@ func (c *call) next(ctx context.Context, a *attempt, f *fault.Error, retry int, 
 		c.pause(ctx, a.m, now, f)
 		return nextProvider
 	}
+	here := v.Retry && (!a.timedOut || !elsewhere) && !a.inner()
 	switch {
-	case v.Retry && !a.inner() && !(a.timedOut && elsewhere) && retry < a.m.policy.Retries && !c.expired(now):
+	case here && retry < a.m.policy.Retries && !c.expired(now):
 		return again
 	case v.Failover:
 		return nextProvider

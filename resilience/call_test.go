@@ -338,8 +338,7 @@ func TestHalfOpenNeverAdmitsMoreProbesThanAllowed(t *testing.T) {
 		var running, most atomic.Int64
 		g, one := opened(t, func(context.Context) error {
 			n := running.Add(1)
-			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
-			}
+			most.Store(max(most.Load(), n))
 			time.Sleep(time.Second)
 			running.Add(-1)
 			return fault.New(fault.Unavailable, nil)

@@ -11,13 +11,13 @@ import (
 // It also is the frame by which a Group inside a Group of the same operation
 // finds the outer one.
 type attemptContext struct {
-	context.Context // the caller's
+	context.Context //nolint:containedctx // it is one: the caller's
 	frame
 
 	mu       sync.Mutex
-	deadline time.Time // ours; zero where the caller's comes first
-	handed   bool      // somebody has seen the deadline: it can't be lifted
-	real     context.Context
+	deadline time.Time       // ours; zero where the caller's comes first
+	handed   bool            // somebody has seen the deadline: it can't be lifted
+	timed    context.Context //nolint:containedctx // what it becomes
 	cancel   context.CancelFunc
 	ended    bool
 	inner    report
@@ -99,26 +99,26 @@ func (a *attemptContext) Deadline() (time.Time, bool) {
 func (a *attemptContext) Done() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.real != nil {
-		return a.real.Done()
+	if a.timed != nil {
+		return a.timed.Done()
 	}
 	if a.deadline.IsZero() {
 		return a.Context.Done()
 	}
 	a.handed = true
-	a.real, a.cancel = context.WithDeadlineCause(a.Context, a.deadline, ErrTimeout)
+	a.timed, a.cancel = context.WithDeadlineCause(a.Context, a.deadline, ErrTimeout)
 	if a.ended {
 		a.cancel()
 	}
-	return a.real.Done()
+	return a.timed.Done()
 }
 
 // Err agrees with Done, whether or not that was asked for.
 func (a *attemptContext) Err() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.real != nil {
-		return a.real.Err()
+	if a.timed != nil {
+		return a.timed.Err()
 	}
 	if err := a.Context.Err(); err != nil || a.deadline.IsZero() {
 		return err
@@ -143,10 +143,10 @@ func (a *attemptContext) Value(key any) any {
 		return nil
 	}
 	a.mu.Lock()
-	real := a.real
+	timed := a.timed
 	a.mu.Unlock()
-	if real != nil {
-		return real.Value(key)
+	if timed != nil {
+		return timed.Value(key)
 	}
 	return a.Context.Value(key)
 }

@@ -125,7 +125,7 @@ func (w *words) before(i int) time.Duration {
 
 func stream(ctx context.Context, g *resilience.Group[asker]) iter.Seq2[int, error] {
 	return resilience.Stream(ctx, g, opAsk, func(p asker, ctx context.Context, _ string) iter.Seq2[int, error] {
-		w := p.(*words) //nolint:forcetypeassert // all are
+		w := p.(*words)
 		w.calls.Add(1)
 		return func(yield func(int, error) bool) {
 			for i := range w.n {

@@ -28,7 +28,7 @@ func script(errs ...error) *provider {
 		if n >= len(errs) {
 			return nil
 		}
-		if errs[n] == context.DeadlineExceeded { //nolint:errorlint // the script's own
+		if errs[n] == context.DeadlineExceeded {
 			<-ctx.Done()
 			return &fault.Error{Kind: fault.Uncertain, Deduped: true, Err: ctx.Err()}
 		}

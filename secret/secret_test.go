@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,13 +24,12 @@ func TestAValueShowsItselfNowhere(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "key", holder.Key, "holder", holder)
 	data, err := json.Marshal(holder)
 	require.NoError(t, err)
-	shown := log.String() + string(data)
+	shown := []string{log.String(), string(data), fmt.Sprintf("%#v %+v", secret.Literal("hush"), secret.Literal("hush"))}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		shown += fmt.Sprintf(verb+verb, holder, holder.Key)
+		shown = append(shown, fmt.Sprintf(verb+verb, holder, holder.Key))
 	}
-	shown += fmt.Sprintf("%#v %+v", secret.Literal("hush"), secret.Literal("hush"))
-	assert.NotContains(t, shown, "hush")
-	assert.NotContains(t, shown, fmt.Sprintf("%x", "hush"))
+	assert.NotContains(t, strings.Join(shown, ""), "hush")
+	assert.NotContains(t, strings.Join(shown, ""), fmt.Sprintf("%x", "hush"))
 	assert.Equal(t, "hush", holder.Key.Reveal())
 }
 
