@@ -3,13 +3,13 @@ package sendgrid
 import (
 	"encoding/json"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sendgrid/rest"
 
+	"github.com/smilefactory/integrations/email/internal/redact"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -39,7 +39,7 @@ type Error struct {
 	// Field is the request's field that the first problem is about, such as
 	// "personalizations.0.to"; empty where there is none.
 	Field string
-	// Message is SendGrid's own text of it, without mail addresses.
+	// Message is SendGrid's own text of it, without anything of the mail.
 	Message string
 }
 
@@ -77,18 +77,19 @@ type answer struct {
 }
 
 // refusal turns an answer into a fault. A body that can't be read only costs its
-// text: the status alone decides, but for creditsSpent.
-func refusal(resp *rest.Response, key string, now time.Time) error {
+// text: the status alone decides, but for creditsSpent. SendGrid's texts quote
+// the request, so what is private in it is taken out.
+func refusal(resp *rest.Response, private []string, now time.Time) error {
 	var a answer
 	_ = json.Unmarshal([]byte(resp.Body), &a)
 	cause := &Error{Status: resp.StatusCode}
 	if len(a.Errors) > 0 {
-		cause.Field = redact(a.Errors[0].Field, key, maxID)
-		cause.Message = redact(a.Errors[0].Message, key, maxMessage)
+		cause.Field = redact.Text(a.Errors[0].Field, maxID, private...)
+		cause.Message = redact.Text(a.Errors[0].Message, maxMessage, private...)
 	}
 	f := fault.New(cause.kind(), cause)
 	f.Code = cause.code()
-	f.RequestID = redact(a.ID, key, maxID)
+	f.RequestID = redact.Text(a.ID, maxID, private...)
 	if f.Kind == fault.RateLimited {
 		f.RetryAfter = retryAfter(http.Header(resp.Headers), now)
 	}
@@ -115,29 +116,3 @@ const (
 	maxID      = 128 // characters of an id or a field's name
 	maxMessage = 300 // characters of a message
 )
-
-// address is anything that could be part of one: SendGrid quotes the addresses of
-// a request in its messages.
-var address = regexp.MustCompile(`[^\s\[\]]*@[^\s\[\]]*`)
-
-// redact makes a text of SendGrid's fit for an error.
-func redact(s, key string, limit int) string {
-	if key != "" {
-		s = strings.ReplaceAll(s, key, "(key)")
-	}
-	return printable(address.ReplaceAllString(s, "(address)"), limit)
-}
-
-// printable is s without control characters, cut to limit characters.
-func printable(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(s, " "))
-	if runes := []rune(s); len(runes) > limit {
-		s = string(runes[:limit])
-	}
-	return strings.TrimSpace(s)
-}

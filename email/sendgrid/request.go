@@ -74,7 +74,7 @@ func unsupported(m *email.Message, now time.Time) error {
 	var found refusals
 	found.require(len(m.To) > 0, "to", "SendGrid requires a recipient in to, not only in cc or bcc")
 	found.require(len(m.To)+len(m.Cc)+len(m.Bcc) <= maxRecipients, "to", "SendGrid takes at most 1000 recipients")
-	found.require(ascii(m.From.Address), "from.address", "SendGrid takes only ASCII in the sender's address")
+	found.require(ascii(email.ASCIIDomain(m.From).Address), "from.address", "SendGrid takes only ASCII in the sender's address")
 	found.require(!m.SendAt.After(now.Add(maxAhead)), "send_at", "SendGrid schedules at most 72 hours ahead")
 	found.names("to", m.To)
 	found.names("cc", m.Cc)
@@ -133,7 +133,12 @@ func customArgs(m *email.Message) map[string]string {
 	return args
 }
 
-func person(a email.Address) *mail.Email { return &mail.Email{Name: a.Name, Address: a.Address} }
+// person writes the domain in ASCII: of the sender's address, SendGrid takes
+// nothing else (Mail Send limitations).
+func person(a email.Address) *mail.Email {
+	a = email.ASCIIDomain(a)
+	return &mail.Email{Name: a.Name, Address: a.Address}
+}
 
 func people(list []email.Address) []*mail.Email {
 	out := make([]*mail.Email, len(list))

@@ -25,6 +25,8 @@ import (
 	sg "github.com/sendgrid/sendgrid-go"
 
 	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/email/internal/redact"
+	"github.com/smilefactory/integrations/email/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/secret"
 )
@@ -86,9 +88,9 @@ func (s Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, err
 		return nil, err
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, refusal(resp, key, time.Now())
+		return nil, refusal(resp, append(redact.Mail(m), key), time.Now())
 	}
-	return email.NewReceipt(m, provider, printable(http.Header(resp.Headers).Get("X-Message-Id"), maxID)), nil
+	return email.NewReceipt(m, provider, redact.Line(http.Header(resp.Headers).Get("X-Message-Id"), maxID)), nil
 }
 
 // request is a new one each time: a shared sendgrid.Client mixes the bodies of
@@ -121,7 +123,7 @@ func (s Sender) do(ctx context.Context, req rest.Request) (*rest.Response, error
 	ctx, latch := fault.Trace(ctx)
 	resp, err := (&rest.Client{HTTPClient: s.client()}).SendWithContext(ctx, req)
 	if err != nil && resp == nil {
-		return nil, fault.New(latch.Kind(), fmt.Errorf("sendgrid: %w", withoutURL(err)))
+		return nil, fault.New(latch.Kind(), fmt.Errorf("sendgrid: %w", transport.WithoutURL(err)))
 	}
 	return resp, nil
 }

@@ -2,12 +2,12 @@ package sendgrid
 
 import (
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/smilefactory/integrations/email/internal/transport"
 )
 
 const (
@@ -24,15 +24,10 @@ func (s Sender) base() (string, error) {
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return "", errors.New("sendgrid: BaseURL is not a plain URL of scheme and host") // unquoted: it may hold a password
-	case u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme == "https" || u.Scheme == "http" && transport.IsLoopback(u.Hostname()):
 		return strings.TrimRight(u.String(), "/"), nil
 	}
 	return "", errors.New("sendgrid: BaseURL must begin with https://; the key would travel in the clear")
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // client is the caller's with the bounds that rest.Client lacks. A redirected
@@ -61,17 +56,6 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, maxAnswer), resp.Body}
+	transport.Limit(resp, maxAnswer)
 	return resp, nil
-}
-
-// withoutURL drops the URL that net/http puts before its errors.
-func withoutURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
 }

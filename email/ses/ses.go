@@ -10,11 +10,9 @@
 package ses
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -23,9 +21,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
-	gomail "github.com/wneessen/go-mail"
 
 	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/email/internal/mime"
+	"github.com/smilefactory/integrations/email/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -80,10 +79,7 @@ type bounded struct{ sesv2.HTTPClient }
 func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	res, err := b.HTTPClient.Do(r)
 	if err == nil {
-		res.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(res.Body, maxAnswer), res.Body}
+		transport.Limit(res, maxAnswer)
 	}
 	return res, err
 }
@@ -157,7 +153,7 @@ func ascii(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool { 
 
 func (s *Sender) input(m *email.Message) (*sesv2.SendEmailInput, error) {
 	in := &sesv2.SendEmailInput{
-		FromEmailAddress: aws.String(m.From.String()),
+		FromEmailAddress: aws.String(format([]email.Address{m.From})[0]),
 		Destination:      &types.Destination{ToAddresses: format(m.To), CcAddresses: format(m.Cc), BccAddresses: format(m.Bcc)},
 		ReplyToAddresses: format(m.ReplyTo),
 		Content:          &types.EmailContent{},
@@ -177,7 +173,7 @@ func (s *Sender) input(m *email.Message) (*sesv2.SendEmailInput, error) {
 		in.Content.Simple = simple
 		return in, nil
 	}
-	data, err := rawMessage(m)
+	data, err := mime.Write(m, mime.Options{})
 	in.Content.Raw = &types.RawMessage{Data: data}
 	return in, err
 }
@@ -186,9 +182,12 @@ func pair(name, value string) types.MessageTag {
 	return types.MessageTag{Name: aws.String(name), Value: aws.String(value)}
 }
 
+// format writes addresses as SES takes them: names as encoded words, domains in
+// Punycode (SendEmail, Destination).
 func format(list []email.Address) []string {
 	var out []string
 	for _, a := range list {
+		a = email.ASCIIDomain(a)
 		out = append(out, a.String())
 	}
 	return out
@@ -227,46 +226,4 @@ func content(m *email.Message) (*types.Message, bool) {
 
 func utf8(s string) *types.Content {
 	return &types.Content{Data: aws.String(s), Charset: aws.String("UTF-8")}
-}
-
-// rawMessage is the mail as MIME, without Bcc: the destination has that.
-func rawMessage(m *email.Message) ([]byte, error) {
-	msg := gomail.NewMsg(gomail.WithCharset(gomail.CharsetUTF8))
-	err := errors.Join(msg.From(m.From.String()), msg.To(format(m.To)...), msg.Cc(format(m.Cc)...))
-	if len(m.ReplyTo) > 0 {
-		msg.SetGenHeader("Reply-To", strings.Join(format(m.ReplyTo), ", "))
-	}
-	if err != nil {
-		return nil, err
-	}
-	msg.Subject(m.Subject)
-	for name, value := range m.HeaderFields() {
-		msg.SetGenHeader(gomail.Header(name), value)
-	}
-	switch {
-	case m.Text == "":
-		msg.SetBodyString(gomail.TypeTextHTML, m.HTML)
-	case m.HTML == "":
-		msg.SetBodyString(gomail.TypeTextPlain, m.Text)
-	default:
-		msg.SetBodyString(gomail.TypeTextPlain, m.Text)
-		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
-	}
-	for _, a := range m.Attachments {
-		var options []gomail.FileOption
-		if a.ContentType != "" {
-			options = append(options, gomail.WithFileContentType(gomail.ContentType(a.ContentType)))
-		}
-		if a.ContentID != "" {
-			err = msg.EmbedReader(a.Name, bytes.NewReader(a.Data), append(options, gomail.WithFileContentID(a.ContentID))...)
-		} else {
-			err = msg.AttachReader(a.Name, bytes.NewReader(a.Data), options...)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	var out bytes.Buffer
-	_, err = msg.WriteTo(&out)
-	return out.Bytes(), err
 }

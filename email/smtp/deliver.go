@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/email/internal/redact"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -136,5 +137,5 @@ func queueID(reply string) string {
 		return found[1]
 	}
 	_, text := enhanced(reply)
-	return readable(text, 128)
+	return redact.Text(text, 128)
 }

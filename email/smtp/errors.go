@@ -11,6 +11,7 @@ import (
 
 	client "github.com/wneessen/go-mail/smtp"
 
+	"github.com/smilefactory/integrations/email/internal/redact"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -60,7 +61,7 @@ type Error struct {
 	Status int
 	// Enhanced is the code of RFC 3463, such as "5.1.1", where there was one.
 	Enhanced string
-	// Message is the server's text without mail addresses; empty for AUTH.
+	// Message is the server's text without anything of the mail; empty for AUTH.
 	Message string
 }
 
@@ -112,11 +113,13 @@ func (e *Error) passing() fault.Kind {
 	return fault.Unavailable // 421, 450, 451, 452, 455
 }
 
+const maxMessage = 300 // characters of a server's text
+
 // failure is the fault of a reply, or of a connection that broke.
 func failure(ctx context.Context, at moment, err error) *fault.Error {
 	if said, ok := errors.AsType[*textproto.Error](err); ok {
 		code, text := enhanced(said.Msg)
-		e := &Error{At: string(at), Status: said.Code, Enhanced: code, Message: readable(text, 300)}
+		e := &Error{At: string(at), Status: said.Code, Enhanced: code, Message: redact.Text(text, maxMessage)}
 		if at == atAuth {
 			e.Message = "" // it could repeat what it was told
 		}
@@ -145,22 +148,4 @@ func enhanced(reply string) (code, text string) {
 		code = found[1]
 	}
 	return code, codes.ReplaceAllString(reply, "")
-}
-
-// address is anything that could be part of one: servers quote them.
-var address = regexp.MustCompile(`[^\s\[\]]*@[^\s\[\]]*`)
-
-// readable makes a server's text fit for an error: one line without addresses.
-func readable(s string, limit int) string {
-	s = address.ReplaceAllString(strings.ToValidUTF8(s, " "), "(address)")
-	s = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-	if runes := []rune(s); len(runes) > limit {
-		s = string(runes[:limit])
-	}
-	return strings.TrimSpace(s)
 }

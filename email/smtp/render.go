@@ -1,18 +1,14 @@
 package smtp
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
-	"mime"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/wneessen/go-mail"
-	"golang.org/x/net/idna"
-
 	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/email/internal/mime"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -34,31 +30,23 @@ func (s *Sender) render(m *email.Message, now time.Time) (*envelope, error) {
 		return nil, err
 	}
 	e := &envelope{}
-	msg := mail.NewMsg(mail.WithNoDefaultUserAgent())
-	from := e.address("from", m.From)
-	e.from = from.Address
-	e.messageID = m.ID + from.Address[strings.LastIndexByte(from.Address, '@'):]
-	msg.FromMailAddress(from)
-	to, cc, bcc := e.addresses("to", m.To), e.addresses("cc", m.Cc), e.addresses("bcc", m.Bcc)
-	for _, a := range slices.Concat(to, cc, bcc) {
-		e.to = append(e.to, a.Address)
-	}
-	for header, list := range map[mail.AddrHeader][]*email.Address{ // bcc is in the envelope alone
-		mail.HeaderTo: to, mail.HeaderCc: cc, mail.HeaderReplyTo: e.addresses("reply_to", m.ReplyTo),
-	} {
-		if len(list) > 0 { // else the field would be there, and empty
-			msg.SetAddrHeaderFromMailAddress(header, list...)
+	e.from = e.address("from", m.From)
+	e.messageID = m.ID + e.from[strings.LastIndexByte(e.from, '@'):]
+	for _, l := range []struct {
+		field string
+		list  []email.Address
+	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}} {
+		for i, a := range l.list {
+			e.to = append(e.to, e.address(fmt.Sprintf("%s[%d]", l.field, i), a))
 		}
 	}
-	msg.Subject(m.Subject)
-	msg.SetMessageIDWithValue(e.messageID)
-	s.headers(msg, m)
-	content(msg, m)
-	var raw bytes.Buffer
-	if _, err := msg.WriteTo(&raw); err != nil {
-		return nil, fault.New(fault.Invalid, fmt.Errorf("smtp: make the MIME message: %w", err))
+	for i, a := range m.ReplyTo { // in no envelope, but in the header
+		e.address(fmt.Sprintf("reply_to[%d]", i), a)
 	}
-	e.raw = raw.Bytes()
+	var err error
+	if e.raw, err = mime.Write(m, mime.Options{MessageID: e.messageID, Fields: s.fields(m)}); err != nil {
+		return nil, fault.New(fault.Invalid, fmt.Errorf("smtp: %w", err))
+	}
 	return e, nil
 }
 
@@ -85,85 +73,31 @@ func (s *Sender) unsupported(m *email.Message, now time.Time) error {
 	return nil
 }
 
-// own reports whether a header field is one that headers sets.
+// own reports whether a header field is one that fields sets.
 func (s *Sender) own(name string) bool {
 	prefix := strings.ToLower(s.cfg.MetadataHeaderPrefix)
 	return strings.EqualFold(name, idHeader) || strings.EqualFold(name, s.cfg.TagHeader) ||
 		prefix != "" && strings.HasPrefix(strings.ToLower(name), prefix)
 }
 
-func (s *Sender) headers(msg *mail.Msg, m *email.Message) {
-	for name, value := range m.HeaderFields() {
-		msg.SetGenHeader(mail.Header(name), value)
-	}
-	msg.SetGenHeader(idHeader, m.ID)
+// fields are the header fields that carry our id and the labels.
+func (s *Sender) fields(m *email.Message) []mime.Field {
+	fields := []mime.Field{{Name: idHeader, Value: m.ID}}
 	if len(m.Tags) > 0 {
-		msg.SetGenHeader(mail.Header(s.cfg.TagHeader), strings.Join(m.Tags, ", "))
+		fields = append(fields, mime.Field{Name: s.cfg.TagHeader, Value: strings.Join(m.Tags, ", ")})
 	}
 	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
-		msg.SetGenHeader(mail.Header(s.cfg.MetadataHeaderPrefix+key), m.Metadata[key])
+		fields = append(fields, mime.Field{Name: s.cfg.MetadataHeaderPrefix + key, Value: m.Metadata[key]})
 	}
+	return fields
 }
 
-func content(msg *mail.Msg, m *email.Message) {
-	if m.Text != "" {
-		msg.SetBodyString(mail.TypeTextPlain, m.Text)
-	}
-	switch {
-	case m.HTML != "" && m.Text != "":
-		msg.AddAlternativeString(mail.TypeTextHTML, m.HTML)
-	case m.HTML != "":
-		msg.SetBodyString(mail.TypeTextHTML, m.HTML)
-	}
-	for _, a := range m.Attachments {
-		if a.ContentID != "" {
-			msg.EmbedReadSeeker(a.Name, bytes.NewReader(a.Data), part("inline", a))
-		} else {
-			msg.AttachReadSeeker(a.Name, bytes.NewReader(a.Data), part("attachment", a))
-		}
-	}
-}
-
-// part sets the headers itself: go-mail would replace characters of a file's
-// name, where RFC 2231 can carry them all.
-func part(disposition string, a email.Attachment) mail.FileOption {
-	return func(f *mail.File) {
-		f.Header.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": a.Name}))
-		f.Header.Set("Content-Type", mediaType(a.ContentType))
-		if a.ContentID != "" {
-			f.Header.Set("Content-Id", "<"+a.ContentID+">")
-		}
-	}
-}
-
-func mediaType(s string) string {
-	t, params, err := mime.ParseMediaType(s)
-	if err != nil {
-		return "application/octet-stream"
-	}
-	return mime.FormatMediaType(t, params)
-}
-
-// address writes the domain in ASCII (RFC 5891), which every server takes; what
-// stands before the at sign has no such form.
-func (e *envelope) address(field string, a email.Address) *email.Address {
-	at := strings.LastIndexByte(a.Address, '@')
-	local, domain := a.Address[:at], a.Address[at+1:]
-	if ascii, err := idna.Lookup.ToASCII(domain); err == nil && strings.ContainsFunc(domain, nonASCII) {
-		domain = ascii
-	}
-	if strings.ContainsFunc(local, nonASCII) && e.utf8 == "" {
+// address is what the envelope has of an address. It notes which field needs
+// SMTPUTF8.
+func (e *envelope) address(field string, a email.Address) string {
+	addr := email.ASCIIDomain(a).Address
+	if strings.ContainsFunc(addr, func(r rune) bool { return r > '~' }) && e.utf8 == "" {
 		e.utf8 = field + ".address"
 	}
-	return &email.Address{Name: a.Name, Address: local + "@" + domain}
+	return addr
 }
-
-func (e *envelope) addresses(field string, list []email.Address) []*email.Address {
-	out := make([]*email.Address, len(list))
-	for i, a := range list {
-		out[i] = e.address(fmt.Sprintf("%s[%d]", field, i), a)
-	}
-	return out
-}
-
-func nonASCII(r rune) bool { return r > '~' }

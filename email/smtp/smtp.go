@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/email/internal/redact"
+	"github.com/smilefactory/integrations/email/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/secret"
 )
@@ -115,7 +117,7 @@ func check(cfg Config, host string) error {
 	switch {
 	case cfg.TLS > Plaintext:
 		return errors.New("smtp: TLS is not a mode that there is")
-	case cfg.TLS == Plaintext && !loopback(host):
+	case cfg.TLS == Plaintext && !transport.IsLoopback(host):
 		return errors.New("smtp: TLS must not be Plaintext for a host other than the loopback")
 	case cfg.Username != "" && cfg.Password == nil:
 		return errors.New("smtp: Password is required with Username")
@@ -127,11 +129,6 @@ func check(cfg Config, host string) error {
 		return errors.New("smtp: HelloName, TagHeader and MetadataHeaderPrefix must be printable ASCII without spaces and colons")
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // token is true for an empty string too. A HelloName may be an address literal,
@@ -173,9 +170,17 @@ func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	defer s.pool.leave()
 	out, err := s.deliver(ctx, e)
 	if err != nil {
-		return nil, err
+		return nil, hiding(err, m)
 	}
 	return s.receipt(m, e, out), nil
+}
+
+// hiding takes out of a server's text what it quotes from the mail.
+func hiding(err error, m *email.Message) error {
+	if said, ok := errors.AsType[*Error](err); ok {
+		said.Message = redact.Text(said.Message, maxMessage, redact.Mail(m)...)
+	}
+	return err
 }
 
 // deliver uses an idle connection where there is one. Servers close idle
