@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os/exec"
-	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -22,22 +21,24 @@ const (
 	secrets    layer = "secret"
 	mechanisms layer = "mechanism"
 	domains    layer = "domain"
-	suites     layer = "suite"     // fake and conformance suite of the domain that it lies in
-	adapters   layer = "adapter"   // one provider of the domain that it lies in
+	suites     layer = "suite"     // fake and conformance suite of its domain
+	shared     layer = "shared"    // what the adapters of its domain share
+	adapters   layer = "adapter"   // one provider of its domain
 	simulators layer = "simulator" // the far side of the wire
 	rigs       layer = "test rig"  // what tests share
 	examples   layer = "example"
 )
 
-// below says what of this module a layer may import. Of the domains, a suite and
-// an adapter may import theirs alone.
+// below says what of this module a layer may import. What lies in the folder of
+// a domain may import that domain alone.
 var below = map[layer][]layer{
 	faults:     {},
 	secrets:    {},
 	mechanisms: {faults},
 	domains:    {mechanisms, faults},
 	suites:     {domains, faults},
-	adapters:   {domains, faults, secrets},
+	shared:     {domains, faults, secrets},
+	adapters:   {shared, domains, faults, secrets},
 	simulators: {simulators},
 	rigs:       {simulators, suites, domains, faults},
 	examples:   {simulators, adapters, suites, domains, mechanisms, secrets, faults},
@@ -49,21 +50,24 @@ var packages = map[string]struct {
 	layer   layer
 	vendors []string
 }{
-	"fault":                 {faults, nil},
-	"secret":                {secrets, nil},
-	"resilience":            {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time"}},
-	"email":                 {domains, []string{"golang.org/x/net", "golang.org/x/text"}},
-	"email/emailtest":       {suites, nil},
-	"email/sendgrid":        {adapters, []string{"github.com/sendgrid/sendgrid-go", "github.com/sendgrid/rest"}},
-	"email/ses":             {adapters, []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go", gomail, gomailNTLM}},
-	"email/smtp":            {adapters, []string{gomail, gomailNTLM}},
-	"internal/sim":          {simulators, nil},
-	"internal/sim/sendgrid": {simulators, nil},
-	"internal/sim/ses":      {simulators, nil},
-	"internal/sim/smtp":     {simulators, nil},
-	"internal/servertest":   {rigs, nil},
-	"internal/simtest":      {rigs, nil},
-	"examples/quickstart":   {examples, nil},
+	"fault":                    {faults, nil},
+	"secret":                   {secrets, nil},
+	"resilience":               {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time"}},
+	"email":                    {domains, []string{"golang.org/x/net", "golang.org/x/text"}},
+	"email/emailtest":          {suites, nil},
+	"email/internal/mime":      {shared, []string{gomail, gomailNTLM}},
+	"email/internal/redact":    {shared, nil},
+	"email/internal/transport": {shared, nil},
+	"email/sendgrid":           {adapters, []string{"github.com/sendgrid/sendgrid-go", "github.com/sendgrid/rest"}},
+	"email/ses":                {adapters, []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"}},
+	"email/smtp":               {adapters, []string{gomail, gomailNTLM}},
+	"internal/sim":             {simulators, nil},
+	"internal/sim/sendgrid":    {simulators, nil},
+	"internal/sim/ses":         {simulators, nil},
+	"internal/sim/smtp":        {simulators, nil},
+	"internal/servertest":      {rigs, nil},
+	"internal/simtest":         {rigs, nil},
+	"examples/quickstart":      {examples, nil},
 }
 
 const (
@@ -146,10 +150,18 @@ func importsDownward(t *testing.T, name string, from layer, p listed) {
 		switch target := packages[to].layer; {
 		case !slices.Contains(below[from], target):
 			t.Errorf("it imports %s, and the layer %q may not import the layer %q", to, from, target)
-		case target == domains && (from == suites || from == adapters) && to != path.Dir(name):
-			t.Errorf("it imports %s, which is another domain", to)
+		case slices.Contains(ofADomain, from) && slices.Contains(ofADomain, target) && folder(to) != folder(name):
+			t.Errorf("it imports %s, which is of another domain", to)
 		}
 	}
+}
+
+// ofADomain are the layers that a domain's folder holds.
+var ofADomain = []layer{domains, suites, shared, adapters}
+
+func folder(pkg string) string {
+	first, _, _ := strings.Cut(pkg, "/")
+	return first
 }
 
 func compilesItsVendors(t *testing.T, p listed, all map[string]listed) {
