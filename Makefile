@@ -1,3 +1,4 @@
+SHELL = bash -o pipefail
 .DEFAULT_GOAL := help
 .PHONY: help check test race watch lint fmt vuln servers bench sizes quickstart
 
