@@ -69,8 +69,7 @@ func peer() (failsafe.Executor[*answer], circuitbreaker.CircuitBreaker[*answer])
 }
 
 func BenchmarkCall(b *testing.B) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := b.Context() // can be cancelled, as a caller's can
 	for name, p := range map[string]provider{"unused": fast{}, "used": usesDone{}} {
 		b.Run("done="+name+"/lib=integrations", func(b *testing.B) {
 			g := group(b, p)
@@ -97,8 +96,7 @@ func BenchmarkCall(b *testing.B) {
 }
 
 func BenchmarkOpenBreaker(b *testing.B) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := b.Context() // can be cancelled, as a caller's can
 	b.Run("lib=integrations", func(b *testing.B) {
 		g := group(b, down{})
 		for g.Inspect()[0].State != resilience.Open {
@@ -117,7 +115,7 @@ func BenchmarkOpenBreaker(b *testing.B) {
 		e := failsafe.With[*answer](ratelimiter.NewBursty[*answer](1<<30, time.Second), breaker, timeout.New[*answer](3*time.Second))
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := e.WithContext(ctx).GetWithExecution(func(x failsafe.Execution[*answer]) (*answer, error) {
+			_, err := e.WithContext(ctx).GetWithExecution(func(failsafe.Execution[*answer]) (*answer, error) {
 				return ok, nil
 			})
 			if !errors.Is(err, circuitbreaker.ErrOpen) {

@@ -115,6 +115,7 @@ type Unsubscribe struct {
 // Status is what has become of a mail, as far as is known.
 type Status string
 
+// What may have become of it.
 const (
 	// StatusAccepted: the provider has taken the mail for delivery.
 	StatusAccepted Status = "accepted"

@@ -49,7 +49,7 @@ func (a Acme) Send(ctx context.Context, m *email.Message) (*email.Receipt, error
 	if err != nil {
 		return nil, err
 	}
-	ctx, latch := fault.Trace(req.Context()) // sees whether there ever was a connection
+	ctx, latch := fault.Trace(ctx) // sees whether there ever was a connection
 	resp, err := a.HTTPClient.Do(req.WithContext(ctx))
 	if err != nil {
 		return nil, fault.New(latch.Kind(), fmt.Errorf("acme: %w", withoutURL(err)))

@@ -144,8 +144,8 @@ func (c *checker) address(field string, a Address) {
 }
 
 func (m *Message) checkContent(c *checker) {
-	switch {
-	case m.Subject == "":
+	switch m.Subject {
+	case "":
 		c.add("subject", "is required")
 	default:
 		c.text("subject", m.Subject, maxLine-len("Subject: "))

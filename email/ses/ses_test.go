@@ -56,12 +56,19 @@ func TestEveryDocumentedErrorHasItsKind(t *testing.T) {
 		code   string
 		kind   fault.Kind
 	}{
-		{429, "TooManyRequestsException", fault.RateLimited}, {400, "LimitExceededException", fault.Exhausted},
-		{400, "SendingPausedException", fault.Denied}, {400, "AccountSuspendedException", fault.Denied},
-		{400, "MailFromDomainNotVerifiedException", fault.Denied}, {400, "MessageRejected", fault.Rejected},
-		{400, "BadRequestException", fault.Invalid}, {404, "NotFoundException", fault.NotFound},
-		{403, "AccessDeniedException", fault.Denied}, {403, "SignatureDoesNotMatch", fault.Denied},
-		{400, "ThrottlingException", fault.RateLimited}, {503, "ServiceUnavailable", fault.Uncertain}, {500, "Whatever", fault.Uncertain},
+		{429, "TooManyRequestsException", fault.RateLimited},
+		{400, "LimitExceededException", fault.Exhausted},
+		{400, "SendingPausedException", fault.Denied},
+		{400, "AccountSuspendedException", fault.Denied},
+		{400, "MailFromDomainNotVerifiedException", fault.Denied},
+		{400, "MessageRejected", fault.Rejected},
+		{400, "BadRequestException", fault.Invalid},
+		{404, "NotFoundException", fault.NotFound},
+		{403, "AccessDeniedException", fault.Denied},
+		{403, "SignatureDoesNotMatch", fault.Denied},
+		{400, "ThrottlingException", fault.RateLimited},
+		{503, "ServiceUnavailable", fault.Uncertain},
+		{500, "Whatever", fault.Uncertain},
 	} {
 		srv, s := open(t)
 		srv.Always(sessim.Error(c.status, c.code, "Email address grace@example.org"))

@@ -135,13 +135,13 @@ func (s *Sender) login(ctx context.Context, c *conn) error {
 		}
 		return fault.New(kind, fmt.Errorf("smtp: read Password: %w", err))
 	}
-	clear := s.cfg.TLS == Plaintext // which New allows on the loopback alone
+	plain := s.cfg.TLS == Plaintext // which New allows on the loopback alone
 	var auth client.Auth
 	switch {
 	case slices.Contains(mechanisms, "PLAIN"):
-		auth = client.PlainAuth("", s.cfg.Username, password.Reveal(), s.host, clear)
+		auth = client.PlainAuth("", s.cfg.Username, password.Reveal(), s.host, plain)
 	case slices.Contains(mechanisms, "LOGIN"):
-		auth = client.LoginAuth(s.cfg.Username, password.Reveal(), s.host, clear)
+		auth = client.LoginAuth(s.cfg.Username, password.Reveal(), s.host, plain)
 	default:
 		return fault.New(fault.Denied, errors.New("smtp: the server offers neither AUTH PLAIN nor AUTH LOGIN"))
 	}

@@ -97,9 +97,9 @@ func TestParseMIMEReadsWhatAMailClientWouldShow(t *testing.T) {
 }
 
 func TestParseMIMERefusesWhatIsNoMail(t *testing.T) {
-	nested := "From: a@example.com\n"
+	nested := []byte("From: a@example.com\n")
 	for i := range 12 {
-		nested += fmt.Sprintf("Content-Type: multipart/mixed; boundary=b%[1]d\n\n--b%[1]d\n", i)
+		nested = fmt.Appendf(nested, "Content-Type: multipart/mixed; boundary=b%[1]d\n\n--b%[1]d\n", i)
 	}
 	for name, raw := range map[string]string{
 		"no header":       "hello",
@@ -109,7 +109,7 @@ func TestParseMIMERefusesWhatIsNoMail(t *testing.T) {
 		"broken base64":   "From: a@example.com\nContent-Transfer-Encoding: base64\n\n!!",
 		"broken type":     "From: a@example.com\nContent-Type: text/plain; =\n\nhi",
 		"no boundary end": "From: a@example.com\nContent-Type: multipart/mixed; boundary=b\n\nhi",
-		"nested too deep": nested,
+		"nested too deep": string(nested),
 	} {
 		_, err := sim.ParseMIME([]byte(raw))
 		assert.ErrorContains(t, err, "sim: parse", name)

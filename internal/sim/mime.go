@@ -107,7 +107,7 @@ func (m *Mail) readPart(h textproto.MIMEHeader, body io.Reader, depth int) error
 func (m *Mail) readParts(parts *multipart.Reader, depth int) error {
 	for {
 		part, err := parts.NextRawPart()
-		if err == io.EOF { //nolint:errorlint // Bare at the closing boundary; wrapped where the message was cut short.
+		if err == io.EOF { // bare at the closing boundary, wrapped where the message was cut short
 			return nil
 		}
 		if err != nil {

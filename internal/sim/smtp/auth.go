@@ -61,7 +61,7 @@ func (c *session) credentials(mechanism, initial string) (user, password, refusa
 		}
 		raw, decodeErr := base64.StdEncoding.DecodeString(text)
 		if text == "*" || decodeErr != nil {
-			return "", "", "501 5.5.2 cancelled", nil
+			return "", "", "501 5.5.2 cancelled", nil //nolint:nilerr // the reply is the answer to it
 		}
 		answers = append(answers, string(raw))
 	}
