@@ -154,7 +154,7 @@ func TestIntegrationConformance(t *testing.T) {
 // breakIt leaves out what a real server doesn't do on request: to hang, to break
 // off, to be slow. Those are the simulator's.
 func (m *mailpit) breakIt(t *testing.T, trouble emailtest.Trouble) bool {
-	switch trouble { //nolint:exhaustive // see above
+	switch trouble {
 	case emailtest.Unreachable:
 		m.down.Store(true)
 	case emailtest.BadCredentials:
