@@ -12,6 +12,8 @@ import (
 // attempt is one attempt at one provider, from its permit to its outcome.
 type attempt struct {
 	m      *member
+	index  int // of the provider
+	place  int // in the call's order
 	permit permit
 	left   int // providers that could still take the call
 	ctx    *attemptContext
@@ -20,19 +22,21 @@ type attempt struct {
 	limit    time.Duration
 	ours     time.Time
 	timedOut bool
-	inside   report
+	inside   *report // of a Group inside, if there was one
+	lost     bool    // to a second attempt
+	rival    string  // who answered that
 	returned bool
 }
 
 // inner reports whether the provider is itself made of providers, or has turned
 // out to be: its own protections have ruled then.
-func (a *attempt) inner() bool { return a.m.inner != nil || a.inside.nested }
+func (a *attempt) inner() bool { return a.m.inner != nil || a.inside != nil }
 
 // attempt makes one attempt. A nil fault is a success.
-func (c *call) attempt(ctx context.Context, a *attempt, i int, try tryFunc) *fault.Error {
+func (c *call) attempt(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
 	c.begin(ctx, a)
 	defer c.unwound(ctx, a)
-	err := try(c.started(a), i) //nolint:contextcheck // the attempt's context is the caller's
+	err := c.try(ctx, a, try) //nolint:contextcheck // the attempt's context is the caller's
 	a.returned = true
 	return c.finish(ctx, a, err)
 }
@@ -44,6 +48,7 @@ func (c *call) begin(ctx context.Context, a *attempt) {
 	}
 	ac := &attemptContext{Context: ctx, frame: frame{
 		op: c.op.Name, prefix: c.inside(a.m), number: number, left: a.left, callers: c.callers, total: c.deadline,
+		marks: c.marks,
 	}}
 	if c.outer != nil {
 		ac.number += c.outer.number - 1
@@ -88,7 +93,7 @@ func (c *call) full(m *member) time.Duration {
 	if c.op.Timeout > 0 {
 		return c.op.Timeout
 	}
-	return m.policy.Timeout
+	return m.policy().Timeout
 }
 
 // started tells the observers, which may give the attempt another context.
@@ -100,6 +105,37 @@ func (c *call) started(a *attempt) context.Context {
 		}
 	}
 	return actx
+}
+
+// try asks the provider, with a second attempt beside it where the call is hedged.
+func (c *call) try(ctx context.Context, a *attempt, try tryFunc) error {
+	actx := c.started(a)
+	if c.hedging != nil && a.m.inner == nil {
+		return c.hedging.race(ctx, actx, c, a, try)
+	}
+	return c.once(actx, a, try)
+}
+
+// once asks the provider, and whoever injects faults.
+func (c *call) once(ctx context.Context, a *attempt, try tryFunc) error {
+	if len(c.g.injectors) > 0 && a.m.inner == nil {
+		return c.injected(ctx, a, try)
+	}
+	return try(ctx, a.index)
+}
+
+func (c *call) injected(ctx context.Context, a *attempt, try tryFunc) error {
+	e := Event{Time: a.permit.start, Op: c.op.Name, Provider: c.prefix + a.m.name, Attempt: c.attempts}
+	for _, i := range c.g.injectors {
+		if err := i.Before(ctx, e); err != nil {
+			return err
+		}
+	}
+	err := try(ctx, a.index)
+	for _, i := range c.g.injectors {
+		err = i.After(ctx, e, err)
+	}
+	return err
 }
 
 // unwound runs deferred: after a panic or runtime.Goexit in the provider, which
@@ -127,7 +163,7 @@ func (c *call) unwound(ctx context.Context, a *attempt) {
 // everybody their say.
 func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 	now := a.permit.start
-	if err != nil || c.holding != nil || a.m.policy.Breaker.SlowAfter > 0 || len(c.g.observers) > 0 { // else nobody asks
+	if err != nil || c.holding != nil || len(c.g.observers) > 0 || a.permit.timed() { // else nobody asks
 		now = time.Now()
 	}
 	kept := err == nil && c.holding != nil && c.holding.body
@@ -139,7 +175,7 @@ func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 	default:
 		a.inside = a.ctx.end()
 	}
-	if a.inside.nested {
+	if a.inside != nil {
 		c.adopt(a)
 	}
 	f, outcome := c.outcome(ctx, a, err, now)
@@ -150,9 +186,16 @@ func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 	if f != nil {
 		a.permit.renew(now)
 	}
+	if a.permit.timed() && !a.inner() {
+		a.permit.measured(now, err == nil && !a.lost, f != nil && (a.timedOut || f.Kind == fault.RateLimited || f.Kind == fault.Uncertain))
+	}
 	a.permit.end(outcome)
 	if len(c.g.observers) > 0 {
 		c.ended(ctx, a, now, f)
+	}
+	if a.rival != "" { // the second attempt has answered
+		c.path = a.rival
+		return nil
 	}
 	return f
 }
@@ -188,10 +231,10 @@ func (c *call) outcome(ctx context.Context, a *attempt, err error, now time.Time
 	switch {
 	case err == nil:
 		c.path = a.m.name
-		if a.inside.path != "" {
+		if a.inside != nil && a.inside.path != "" {
 			c.path = a.m.prefix + a.inside.path
 		}
-		if b := a.m.policy.Breaker; b.SlowAfter > 0 && c.holding == nil && !a.inner() && now.Sub(a.permit.start) > b.SlowAfter {
+		if b := a.permit.rules.policy.Breaker; b.SlowAfter > 0 && c.holding == nil && !a.inner() && now.Sub(a.permit.start) > b.SlowAfter {
 			return nil, errFailure
 		}
 		return nil, nil //nolint:nilnil // a success, which the breaker is told as nil
@@ -203,6 +246,10 @@ func (c *call) outcome(ctx context.Context, a *attempt, err error, now time.Time
 		return f, errExcluded
 	}
 	f := c.stamp(a, err)
+	if a.lost {
+		f.Kind = fault.Canceled
+		return f, errExcluded
+	}
 	if c.judge(ctx, a, f, now) {
 		return f, errFailure
 	}

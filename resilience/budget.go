@@ -9,8 +9,7 @@ import (
 // each retry takes a whole; what may gather is bounded, so that a long good
 // time doesn't pay for a storm. The counts are millionths.
 type budget struct {
-	share, most int64
-	left        atomic.Int64
+	share, left atomic.Int64
 }
 
 const (
@@ -18,17 +17,15 @@ const (
 	retryReserve = 10 * retryCost
 )
 
-func (b *budget) init(share float64) {
-	b.share = int64(math.Ceil(share * retryCost))
-	b.most = retryReserve
-	b.left.Store(retryReserve)
-}
+func (b *budget) init() { b.left.Store(retryReserve) }
+
+func (b *budget) setShare(share float64) { b.share.Store(int64(math.Ceil(share * retryCost))) }
 
 // deposit notes a call. At the brim, which is the usual case, it only reads.
 func (b *budget) deposit() {
-	for b.share > 0 {
+	for share := b.share.Load(); share > 0; {
 		old := b.left.Load()
-		if old >= b.most || b.left.CompareAndSwap(old, min(old+b.share, b.most)) {
+		if old >= retryReserve || b.left.CompareAndSwap(old, min(old+share, retryReserve)) {
 			return
 		}
 	}
@@ -36,7 +33,7 @@ func (b *budget) deposit() {
 
 // take asks for one retry. Without a share there is no bound.
 func (b *budget) take() bool {
-	for b.share > 0 {
+	for b.share.Load() > 0 {
 		old := b.left.Load()
 		if old < retryCost {
 			return false

@@ -17,7 +17,10 @@ import (
 // attempt.
 func Call[P, A, R any](ctx context.Context, g *Group[P], op Op, method func(P, context.Context, A) (R, error), arg A) (R, error) {
 	var result R
-	path, attempts, err := g.run(ctx, op, nil, func(ctx context.Context, i int) error {
+	if op.Safety >= fault.Idempotent && g.policy.Load().Hedge.on() {
+		return hedged(ctx, g, op, method, arg)
+	}
+	path, attempts, err := g.run(ctx, op, nil, nil, func(ctx context.Context, i int) error {
 		r, err := method(g.providers[i], ctx, arg)
 		if err == nil {
 			result = r
@@ -51,24 +54,18 @@ func stamp[R any](result R, path string, attempts int) {
 	}
 }
 
-type pinKey struct{}
-
-// Pin makes the calls under the returned context go to the provider of that
-// path ("eu/ses") alone: a second step belongs to the provider of the first.
-// A Group without such a provider refuses with fault.NotFound. A call that a
-// provider makes of another service is not pinned.
-func Pin(ctx context.Context, path string) context.Context {
-	return context.WithValue(ctx, pinKey{}, path)
-}
-
 // tryFunc asks the provider of that index once.
 type tryFunc func(ctx context.Context, i int) error
 
 // call is the state of one call. It lives on the stack.
 type call struct {
-	g       *group
+	g       *Control
 	op      Op
 	holding *holding // nil but for Stream and Keep
+	hedging *hedging // nil but for hedged calls
+	marks   *marks
+	key     string
+	order   order
 	outer   *attemptContext
 	pin     string
 	prefix  string
@@ -95,11 +92,17 @@ const (
 	stop
 )
 
-func (g *group) run(ctx context.Context, op Op, h *holding, try tryFunc) (path string, attempts int, err error) {
-	c := call{g: g, op: op, holding: h, outer: outerAttempt(ctx, op.Name)}
+func (g *Control) run(ctx context.Context, op Op, h *holding, hedge *hedging, try tryFunc) (path string, attempts int, err error) {
+	m, outer := marksOf(ctx)
+	if outer != nil && outer.op != op.Name { // another service's attempt is none of ours
+		outer = nil
+	}
+	c := call{g: g, op: op, holding: h, hedging: hedge, marks: m, key: m.keyOr(), pin: m.pin, outer: outer}
+	if m.pin != "" { // it is not for what the provider calls
+		c.marks = &marks{tenant: m.tenant, key: m.key}
+	}
 	start := time.Now()
 	if c.outer == nil {
-		c.pin, _ = ctx.Value(pinKey{}).(string)
 		c.callers, _ = ctx.Deadline()
 		c.deadline = c.callers
 	} else {
@@ -107,9 +110,11 @@ func (g *group) run(ctx context.Context, op Op, h *holding, try tryFunc) (path s
 		c.prefix, c.pin, c.behind = c.outer.prefix, c.outer.pin, c.outer.left
 		c.callers, c.deadline = c.outer.callers, c.outer.total
 	}
-	if t := g.policy.Total; t > 0 {
-		c.deadline = earlier(c.deadline, start.Add(t))
+	policy := g.policy.Load()
+	if policy.Total > 0 {
+		c.deadline = earlier(c.deadline, start.Add(policy.Total))
 	}
+	c.order = g.order(policy, c.key, start)
 	err = c.walk(ctx, start, try)
 	if c.outer != nil {
 		c.outer.leave(c.path, c.attempts)
@@ -134,7 +139,8 @@ func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 		return &fault.Error{Kind: fault.Canceled, Op: c.op.Name, Local: true, Err: err}
 	}
 	var given *member // the one given up
-	for i, m := range c.g.members {
+	for place := range c.g.members {
+		m := c.member(place)
 		if !c.pinned(m) {
 			continue
 		}
@@ -144,7 +150,7 @@ func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 			}
 			c.emit(ctx, Event{Type: FailedOver, Time: now, Provider: c.prefix + given.name, Attempt: c.attempts, Err: c.last()})
 		}
-		switch c.ask(ctx, i, now, try) { //nolint:exhaustive // ask repeats by itself
+		switch c.ask(ctx, place, now, try) { //nolint:exhaustive // ask repeats by itself
 		case answered:
 			return nil
 		case stop:
@@ -157,6 +163,8 @@ func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 	}
 	return c.failure()
 }
+
+func (c *call) member(place int) *member { return c.g.members[c.order.at(place)] }
 
 // over reports whether there is nobody left to go on for.
 func (c *call) over(ctx context.Context, now time.Time) bool {
@@ -195,8 +203,8 @@ func (c *call) last() error {
 	return asError(c.first)
 }
 
-// left is how many providers behind i could still take the call.
-func (c *call) left(i int, now time.Time) int {
+// left is how many providers behind that place could still take the call.
+func (c *call) left(place int, now time.Time) int {
 	if c.unsettled { // it must not go anywhere else
 		return 0
 	}
@@ -204,25 +212,25 @@ func (c *call) left(i int, now time.Time) int {
 	if c.pin != "" {
 		return n
 	}
-	for _, m := range c.g.members[i+1:] {
-		n += m.ready(now)
+	for place++; place < c.order.n; place++ {
+		n += c.member(place).ready(now, c.key)
 	}
 	return n
 }
 
 // ask asks one provider, and repeats as the table and the policy allow.
-func (c *call) ask(ctx context.Context, i int, now time.Time, try tryFunc) step {
-	m := c.g.members[i]
+func (c *call) ask(ctx context.Context, place int, now time.Time, try tryFunc) step {
+	m := c.member(place)
 	m.budget.deposit()
 	var waits *backoff.ExponentialBackOff
 	for retry := 0; ; retry++ {
-		left := c.left(i, now)
-		p, err := m.admit(ctx, c.op.Name, now, c.patience(m, left, now))
+		left := c.left(place, now)
+		p, err := m.admit(ctx, c.bid(now, c.patience(m, left, now)))
 		if err != nil {
 			return c.refused(ctx, m, err)
 		}
-		a := attempt{m: m, permit: p, left: left}
-		f := c.attempt(ctx, &a, i, try)
+		a := attempt{m: m, index: c.order.at(place), place: place, permit: p, left: left}
+		f := c.attempt(ctx, &a, try)
 		if f == nil {
 			return answered
 		}
@@ -231,7 +239,7 @@ func (c *call) ask(ctx context.Context, i int, now time.Time, try tryFunc) step 
 		next := c.next(ctx, &a, f, retry, now)
 		if next == again {
 			if waits == nil {
-				waits = m.policy.Backoff.start()
+				waits = m.policy().Backoff.start()
 			}
 			next = c.wait(ctx, m, f, waits.NextBackOff(), &now)
 		}
@@ -239,6 +247,10 @@ func (c *call) ask(ctx context.Context, i int, now time.Time, try tryFunc) step 
 			return next
 		}
 	}
+}
+
+func (c *call) bid(now time.Time, wait time.Duration) bid {
+	return bid{op: c.op.Name, key: c.key, now: now, wait: wait, pinned: c.pin != ""}
 }
 
 // next is what the table, the history and the policy say after a failed attempt.
@@ -256,7 +268,7 @@ func (c *call) next(ctx context.Context, a *attempt, f *fault.Error, retry int, 
 	}
 	here := v.Retry && (!a.timedOut || !elsewhere) && !a.inner()
 	switch {
-	case here && retry < a.m.policy.Retries && !c.expired(now):
+	case here && retry < a.m.policy().Retries && !c.expired(now):
 		return again
 	case v.Failover:
 		return nextProvider
@@ -287,11 +299,11 @@ func (c *call) wait(ctx context.Context, m *member, f *fault.Error, backoff time
 
 // delay is the wait before a retry, and whether the retry is worth it at all.
 func (c *call) delay(m *member, f *fault.Error, d time.Duration, now time.Time) (time.Duration, bool) {
-	if limit := m.policy.Backoff.Max; limit > 0 {
+	if limit := m.policy().Backoff.Max; limit > 0 {
 		d = min(d, limit) // the jitter reaches beyond it
 	}
 	d = max(d, f.RetryAfter)
-	if f.RetryAfter > 0 && d > m.policy.MaxWait {
+	if f.RetryAfter > 0 && d > m.policy().MaxWait {
 		return 0, false
 	}
 	if !c.deadline.IsZero() && !now.Add(d).Before(c.deadline) {
@@ -299,6 +311,11 @@ func (c *call) delay(m *member, f *fault.Error, d time.Duration, now time.Time) 
 	}
 	if cause, remaining := m.shut(now); cause != nil && remaining > d {
 		return 0, false
+	}
+	if k := m.forKey(c.key); k != nil {
+		if cause, remaining := k.shut(now); cause != nil && remaining > d {
+			return 0, false
+		}
 	}
 	return d, m.budget.take()
 }
@@ -308,7 +325,7 @@ func (c *call) patience(m *member, left int, now time.Time) time.Duration {
 	if left > 0 {
 		return 0
 	}
-	wait := m.policy.MaxWait
+	wait := m.policy().MaxWait
 	if !c.deadline.IsZero() {
 		wait = min(wait, c.deadline.Sub(now))
 	}
@@ -362,15 +379,22 @@ func (c *call) add(f *fault.Error) {
 	c.more = append(c.more, f)
 }
 
-const defaultPause = time.Second
+const (
+	defaultPause = time.Second
+	maxPause     = fault.MaxRetryAfter
+)
 
 func (c *call) pause(ctx context.Context, m *member, now time.Time, f *fault.Error) {
-	d := min(f.RetryAfter, fault.MaxRetryAfter)
+	d := min(f.RetryAfter, maxPause)
 	if d <= 0 {
 		d = defaultPause
 	}
+	e := Event{Type: Paused, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: d, Err: f}
+	if k := m.forKey(c.key); k != nil { // it is the key that has too much
+		m, e.Key = k, c.key
+	}
 	m.pause(now, d)
-	c.emit(ctx, Event{Type: Paused, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: d, Err: f})
+	c.emit(ctx, e)
 }
 
 // start makes the state of a backoff, which is for one call at one provider.
@@ -390,7 +414,14 @@ func (c *call) emit(ctx context.Context, e Event) {
 
 // changes tells the observers what the breaker did, after its lock is free.
 func (c *call) changes(ctx context.Context, m *member) {
+	c.changesOf(ctx, m, "")
+	if k := m.forKey(c.key); k != nil {
+		c.changesOf(ctx, k, c.key)
+	}
+}
+
+func (c *call) changesOf(ctx context.Context, m *member, key string) {
 	for _, ch := range m.takeChanges() {
-		c.emit(ctx, Event{Type: StateChanged, Time: ch.at, Provider: c.prefix + m.name, From: ch.from, To: ch.to})
+		c.emit(ctx, Event{Type: StateChanged, Time: ch.at, Provider: c.prefix + m.name, Key: key, From: ch.from, To: ch.to, Delay: ch.openFor})
 	}
 }

@@ -9,7 +9,8 @@ import (
 // attemptContext is the context of one attempt. Its deadline costs nothing
 // until somebody asks for Done; then it becomes a real context.WithDeadline.
 // It also is the frame by which a Group inside a Group of the same operation
-// finds the outer one.
+// finds the outer one. A pin is for the call that it was made for, not for what its
+// provider calls.
 type attemptContext struct {
 	context.Context //nolint:containedctx // it is one: the caller's
 	frame
@@ -20,12 +21,12 @@ type attemptContext struct {
 	timed    context.Context //nolint:containedctx // what it becomes
 	cancel   context.CancelFunc
 	ended    bool
-	inner    report
+	inner    *report
 }
 
-// report is what a Group inside the attempt has to say.
+// report is what a Group inside the attempt has to say; without one there is
+// none.
 type report struct {
-	nested   bool // there was one
 	path     string
 	attempts int
 }
@@ -35,6 +36,7 @@ type frame struct {
 	op       string
 	prefix   string    // path of the member, with a slash
 	pin      string    // the rest of a pinned path
+	marks    *marks    // those of the call, but for the pin
 	number   int       // of this attempt in the whole call, from 1
 	left     int       // providers that could still take the call, in all outer Groups
 	callers  time.Time // the caller's deadline
@@ -42,19 +44,75 @@ type frame struct {
 	outlives bool      // the attempt may outlive the call: only its timer ends it
 }
 
-type frameKey struct{}
+// marks are what a context says about the calls under it: one value, so that a
+// call looks once. They are never changed.
+type marks struct{ tenant, key, pin string }
 
-// outerAttempt is the attempt of another Group, of the same operation, that ctx
-// runs in, or nil.
-func outerAttempt(ctx context.Context, op string) *attemptContext {
+var noMarks = &marks{}
+
+type (
+	marksKey   struct{}
+	attemptKey struct{}
+)
+
+// marksOf also gives the attempt that ctx belongs to, if any.
+func marksOf(ctx context.Context) (*marks, *attemptContext) {
 	a, ok := ctx.(*attemptContext)
 	if !ok {
-		a, ok = ctx.Value(frameKey{}).(*attemptContext)
+		switch v := ctx.Value(marksKey{}).(type) {
+		case *marks:
+			a, _ = ctx.Value(attemptKey{}).(*attemptContext)
+			return v, a
+		case *attemptContext:
+			a = v
+		default:
+			return noMarks, nil
+		}
 	}
-	if !ok || a.op != op {
-		return nil
+	return a.marks, a
+}
+
+func withMarks(ctx context.Context, change func(*marks)) context.Context {
+	old, _ := marksOf(ctx)
+	m := *old
+	change(&m)
+	return context.WithValue(ctx, marksKey{}, &m)
+}
+
+// keyOr is the key, or the tenant where there is none.
+func (m *marks) keyOr() string {
+	if m.key == "" {
+		return m.tenant
 	}
-	return a
+	return m.key
+}
+
+// WithKey says for whom or what a call is made, such as a tenant, a host or a
+// user: [Policy.PerKey] holds for each key apart, and [Sticky] sends equal keys
+// to the same provider. A provider's own calls of other services see it too.
+func WithKey(ctx context.Context, key string) context.Context {
+	return withMarks(ctx, func(m *marks) { m.key = key })
+}
+
+// WithTenant says for whose account the calls under this context are made.
+// Caches and stores keep tenants apart; it also is the key where [WithKey] gave
+// none.
+func WithTenant(ctx context.Context, tenant string) context.Context {
+	return withMarks(ctx, func(m *marks) { m.tenant = tenant })
+}
+
+// Tenant is what [WithTenant] said, or empty.
+func Tenant(ctx context.Context) string {
+	m, _ := marksOf(ctx)
+	return m.tenant
+}
+
+// Pin makes the calls under the returned context go to the provider of that
+// path ("eu/ses") alone: a second step belongs to the provider of the first.
+// A Group without such a provider refuses with fault.NotFound. A call that a
+// provider makes of another service is not pinned.
+func Pin(ctx context.Context, path string) context.Context {
+	return withMarks(ctx, func(m *marks) { m.pin = path })
 }
 
 // enter notes that another Group runs inside this attempt: its own limits rule,
@@ -62,7 +120,7 @@ func outerAttempt(ctx context.Context, op string) *attemptContext {
 func (a *attemptContext) enter() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.inner.nested = true
+	a.inner = &report{}
 	if a.handed || a.outlives {
 		return
 	}
@@ -75,10 +133,10 @@ func (a *attemptContext) enter() {
 func (a *attemptContext) leave(path string, attempts int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.inner.path, a.inner.attempts = path, attempts
+	a.inner = &report{path, attempts}
 }
 
-func (a *attemptContext) inside() report {
+func (a *attemptContext) inside() *report {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.inner
@@ -133,14 +191,11 @@ func (a *attemptContext) Err() error {
 }
 
 // Value goes to the real context once there is one, or every child context
-// would need a goroutine to watch this one. A pin is for the call that it was
-// made for, not for what its provider calls.
+// would need a goroutine to watch this one.
 func (a *attemptContext) Value(key any) any {
 	switch key.(type) {
-	case frameKey:
+	case marksKey, attemptKey:
 		return a
-	case pinKey:
-		return nil
 	}
 	a.mu.Lock()
 	timed := a.timed
@@ -152,7 +207,7 @@ func (a *attemptContext) Value(key any) any {
 }
 
 // end cancels what the attempt has left behind.
-func (a *attemptContext) end() report {
+func (a *attemptContext) end() *report {
 	a.mu.Lock()
 	a.ended = true
 	cancel, inner := a.cancel, a.inner

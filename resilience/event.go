@@ -18,11 +18,13 @@ const (
 	FailedOver
 	// Refused: we did not ask the provider; Err says why.
 	Refused
-	// StateChanged: the breaker went From one state To another.
+	// StateChanged: the breaker went From one state To another; where it opened,
+	// Delay is for how long.
 	StateChanged
 	// Paused: the provider asked to be left alone for Delay.
 	Paused
-	// Panicked: the provider panicked, or ended its goroutine.
+	// Panicked: the provider panicked, or ended its goroutine. The panic goes on,
+	// so that no CallEnded follows.
 	Panicked
 	// CallEnded: the call is over, after Attempt attempts.
 	CallEnded
@@ -48,6 +50,8 @@ type Event struct {
 	Time     time.Time
 	Op       string
 	Provider string // a path where Groups are nested
+	// Key is set where the key's own breaker or limit is meant ([Policy.PerKey]).
+	Key string
 	// Attempt counts the attempts of this call, from 1.
 	Attempt int
 	// Duration is that of the attempt or call.
@@ -74,13 +78,22 @@ type Starter interface {
 	Start(ctx context.Context, e Event) context.Context
 }
 
+// Injector is an Observer that may spoil attempts, to see how a service bears
+// it. Before runs in the attempt, before the provider: it may wait, and an error
+// is taken for the provider's answer. After sees the provider's answer and may
+// replace it; a success that it turns into an error has acted all the same.
+type Injector interface {
+	Before(ctx context.Context, e Event) error
+	After(ctx context.Context, e Event, err error) error
+}
+
 // ObserverFunc makes a function an Observer.
 type ObserverFunc func(ctx context.Context, e Event)
 
 // Observe calls f.
 func (f ObserverFunc) Observe(ctx context.Context, e Event) { f(ctx, e) }
 
-func (g *group) emit(ctx context.Context, e Event) {
+func (g *Control) emit(ctx context.Context, e Event) {
 	for _, o := range g.observers {
 		o.Observe(ctx, e)
 	}

@@ -41,7 +41,7 @@ func (h *holding) start(ctx context.Context, a *attempt) {
 	a.ctx.Context = held
 	o := &hold{attempt: a.ctx, caller: ctx, cancel: cancel}
 	if a.m.inner == nil {
-		o.silence = a.m.policy.Silence
+		o.silence = a.m.policy().Silence
 	}
 	limit := time.Duration(1<<63 - 1)
 	if !a.ours.IsZero() {
@@ -66,7 +66,7 @@ func (h *holding) end(a *attempt, now time.Time) {
 
 // keep leaves the attempt to whoever has the body.
 func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
-	after := &call{g: c.g, op: c.op, prefix: c.prefix, attempts: c.attempts}
+	after := &call{g: c.g, op: c.op, key: c.key, prefix: c.prefix, attempts: c.attempts}
 	o, kept := h.hold, *a
 	h.ended = func(failed error, canceled bool) {
 		f, outcome, now := (*fault.Error)(nil), error(nil), time.Now()
@@ -89,7 +89,7 @@ func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
 // Group inside; rest stops it while the consumer works, and reports whether it
 // was in time.
 func (o *hold) wait() {
-	if o.silence > 0 && !o.attempt.inside().nested {
+	if o.silence > 0 && o.attempt.inside() == nil {
 		o.timer.Reset(o.silence)
 	}
 }
@@ -115,14 +115,14 @@ func (o *hold) end() {
 func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P, context.Context, A) iter.Seq2[T, error], arg A) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		h, stopped := &holding{}, false
-		_, _, err := g.run(ctx, op, h, func(ctx context.Context, i int) error {
+		_, _, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
 			o := h.hold
 			for v, err := range method(g.providers[i], ctx, arg) {
 				o.rest()
 				if err != nil {
 					return err
 				}
-				if !o.attempt.inside().nested { // else the inner one has said so
+				if o.attempt.inside() == nil { // else the inner one has said so
 					stamp(v, strings.TrimSuffix(o.attempt.prefix, "/"), o.attempt.number)
 				}
 				h.begun, h.consumer = true, true
@@ -159,7 +159,8 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 	var result R
 	b := &body{}
 	h := &holding{body: true}
-	path, attempts, err := g.run(ctx, op, h, func(ctx context.Context, i int) error {
+	path, attempts, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
+		b.discard()
 		r, rc, err := fn(ctx, g.providers[i])
 		switch {
 		case err != nil:
@@ -175,6 +176,7 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 		return nil
 	})
 	if err != nil {
+		b.discard()
 		var none R
 		return none, nil, err
 	}
@@ -193,6 +195,14 @@ type body struct {
 	failed   atomic.Pointer[fault.Error] // the first that went wrong
 	once     sync.Once
 	err      error
+}
+
+// discard closes the body of an attempt that an [Injector] let fail all the same.
+func (b *body) discard() {
+	if b.rc != nil {
+		_ = b.rc.Close()
+		b.rc = nil
+	}
 }
 
 // Read gives a fault that names the provider where the body breaks off.

@@ -2,137 +2,78 @@ package resilience
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-	"golang.org/x/time/rate"
-
 	"github.com/smilefactory/integrations/fault"
 )
 
-// member is the state of one provider. gobreaker is the state machine of its
-// breaker; the gate in front of it (openUntil, pausedUntil) adds what gobreaker
-// has not, and answers without a lock or an allocation while it is shut.
+// member is the state of one provider, or of one key at a provider. gobreaker is
+// the state machine of its breaker; the gate in front of it (mode, openUntil,
+// pausedUntil) adds what gobreaker has not, and answers without a lock or an
+// allocation while it is shut.
 type member struct {
 	name   string
-	prefix string // name with a slash
-	policy Policy
+	prefix string    // name with a slash
 	inner  Inspector // set where the provider is itself made of providers
+
+	rules atomic.Pointer[rules]
 
 	base        time.Time // the gate's instants are nanoseconds since then
 	openUntil   atomic.Int64
 	pausedUntil atomic.Int64
+	warnedUntil atomic.Int64
+	mode        atomic.Uint32
 	halfOpen    atomic.Bool
 	inARow      atomic.Int64 // failures, however far apart
-
-	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
-	limiter  *rate.Limiter
-	slots    chan struct{}
-	budget   budget
-	refusals refusals
+	inFlight    atomic.Int64
+	budget      budget
+	refusals    refusals
+	latencies   latencies
 
 	observed bool
+	changed  atomic.Bool
 	mu       sync.Mutex
 	changes  []change
-	changed  atomic.Bool
-}
-
-type change struct {
-	at       time.Time
-	from, to State
+	idle     chan struct{} // closed when the last attempt of a drained member ends
 }
 
 func newMember(name string, p Policy, inner Inspector, observed bool) *member {
-	m := &member{name: name, prefix: name + "/", policy: p, inner: inner, base: time.Now(), observed: observed}
+	m := &member{name: name, prefix: name + "/", inner: inner, base: time.Now(), observed: observed}
+	m.budget.init()
 	if inner != nil { // its own protections rule; ours would multiply them
-		return m
+		p = Policy{}
 	}
-	if p.Breaker.on() {
-		m.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](m.settings(p.Breaker))
-	}
-	if p.Rate > 0 {
-		m.limiter = rate.NewLimiter(rate.Limit(p.Rate), p.Burst)
-	}
-	if p.Concurrency > 0 {
-		m.slots = make(chan struct{}, p.Concurrency)
-	}
-	m.budget.init(p.RetryBudget)
+	m.budget.setShare(p.RetryBudget)
+	m.rules.Store(m.newRules(nil, p, p.Breaker.OpenFor))
 	return m
 }
 
-// The outcomes as gobreaker's classifiers see them. It calls those under its
-// lock, so the decision is made before.
-var (
-	errFailure  = errors.New("failure")
-	errExcluded = errors.New("excluded")
-)
+func (m *member) policy() *Policy { return &m.rules.Load().policy }
 
-func (m *member) settings(b Breaker) gobreaker.Settings {
-	return gobreaker.Settings{
-		MaxRequests:  uint32(max(b.Probes, 1)), //nolint:gosec // checked not negative by Validate
-		Interval:     b.Window,
-		BucketPeriod: b.Window / 10,
-		// The gate decides when to probe, so gobreaker must be ready just before.
-		Timeout: max(b.OpenFor-time.Nanosecond, 1),
-		ReadyToTrip: func(c gobreaker.Counts) bool {
-			// Counts.Requests has the calls in flight in it; only completed ones count.
-			completed := int(c.TotalSuccesses) + int(c.TotalFailures)
-			return b.InARow > 0 && m.inARow.Load() >= int64(b.InARow) ||
-				b.Ratio > 0 && completed >= b.MinCalls && float64(c.TotalFailures) >= b.Ratio*float64(completed)
-		},
-		IsSuccessful:  func(err error) bool { return err == nil },
-		IsExcluded:    func(err error) bool { return err == errExcluded },
-		OnStateChange: func(_ string, from, to gobreaker.State) { m.stateChanged(states[from], states[to]) },
-	}
-}
-
-var states = map[gobreaker.State]State{
-	gobreaker.StateClosed: Closed, gobreaker.StateHalfOpen: HalfOpen, gobreaker.StateOpen: Open,
-}
-
-// stateChanged runs under gobreaker's lock: it only takes notes.
-func (m *member) stateChanged(from, to State) {
-	now := time.Now()
-	switch to {
-	case Open:
-		b := m.policy.Breaker
-		jitter := time.Duration(rand.Float64() * b.Jitter * float64(b.OpenFor)) //nolint:gosec // spreading, not secrecy
-		m.openUntil.Store(int64(now.Sub(m.base) + b.OpenFor + jitter))
-		m.halfOpen.Store(false)
-	case HalfOpen:
-		m.halfOpen.Store(true)
-	case Closed:
-		m.halfOpen.Store(false)
-		m.openUntil.Store(0)
-	}
-	m.inARow.Store(0)
-	if !m.observed {
-		return
-	}
-	m.mu.Lock()
-	m.changes = append(m.changes, change{now, from, to})
-	m.mu.Unlock()
-	m.changed.Store(true)
-}
-
-// takeChanges returns the state changes that no observer has seen yet.
-func (m *member) takeChanges() []change {
-	if !m.changed.Swap(false) {
+// forKey is the member's part for one key, or nil.
+func (m *member) forKey(key string) *member {
+	if key == "" {
 		return nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.changes
-	m.changes = nil
-	return c
+	if k := m.rules.Load().keys; k != nil {
+		return k.get(key)
+	}
+	return nil
 }
 
 // shut says why the gate lets nobody through at that time, and for how long.
 func (m *member) shut(now time.Time) (error, time.Duration) { //nolint:revive,staticcheck // the cause is the answer, not a failure
+	switch Mode(m.mode.Load()) {
+	case ForcedOpen:
+		return ErrOpen, forever
+	case Drained:
+		return ErrDrained, forever
+	case ForcedClosed:
+		return nil, 0
+	case Automatic:
+	}
 	at := int64(now.Sub(m.base))
 	if until := m.openUntil.Load(); at < until {
 		return ErrOpen, time.Duration(until - at)
@@ -143,11 +84,16 @@ func (m *member) shut(now time.Time) (error, time.Duration) { //nolint:revive,st
 	return nil, 0
 }
 
+const forever = time.Duration(1<<63 - 1)
+
 // ready is how many providers this one is made of that could take a call.
-func (m *member) ready(now time.Time) int {
+func (m *member) ready(now time.Time, key string) int {
+	if cause, _ := m.shut(now); cause != nil {
+		return 0
+	}
 	if m.inner == nil {
-		if cause, _ := m.shut(now); cause != nil {
-			return 0
+		if k := m.forKey(key); k != nil {
+			return k.ready(now, "")
 		}
 		return 1
 	}
@@ -162,10 +108,14 @@ func (m *member) ready(now time.Time) int {
 
 // pause shuts the gate for d, or for longer where it already is.
 func (m *member) pause(now time.Time, d time.Duration) {
-	until := int64(now.Sub(m.base) + d)
+	raise(&m.pausedUntil, int64(now.Sub(m.base)+d))
+}
+
+// raise stores the larger value.
+func raise(v *atomic.Int64, to int64) {
 	for {
-		old := m.pausedUntil.Load()
-		if old >= until || m.pausedUntil.CompareAndSwap(old, until) {
+		old := v.Load()
+		if old >= to || v.CompareAndSwap(old, to) {
 			return
 		}
 	}
@@ -174,116 +124,115 @@ func (m *member) pause(now time.Time, d time.Duration) {
 // permit is the right to make one attempt. It must be ended exactly once.
 type permit struct {
 	m     *member
-	done  func(error)
+	rules *rules
+	done  func(error) // tells the breaker, where there is one
 	slot  bool
 	start time.Time
+	key   *permit // for the key's own limits and breaker
 }
 
-// admit asks gate, rate limit, bulkhead and breaker, in this order. It waits up
-// to wait for the gate, the rate limit and a slot together. The error is a
-// refusal of ours, or ctx's.
-func (m *member) admit(ctx context.Context, op string, now time.Time, wait time.Duration) (permit, error) {
-	p := permit{m: m, start: now}
-	cause, remaining := m.shut(now)
-	if cause != nil {
-		if cause == ErrOpen || remaining > wait {
-			return p, m.refusals.get(m.name, op, cause, remaining)
-		}
-		if err := sleep(ctx, remaining); err != nil {
-			return p, err
-		}
-		p.start = time.Now()
-	}
-	token, err := m.takeToken(ctx, op, &p, wait-p.start.Sub(now))
+// bid asks for a permit.
+type bid struct {
+	op, key string
+	now     time.Time
+	wait    time.Duration // for gate, limits and slot together
+	pinned  bool
+}
+
+// admit asks gate, rate limit, bulkhead and breaker, in this order, then the
+// same of the key. The error is a refusal of ours, or ctx's.
+func (m *member) admit(ctx context.Context, b bid) (permit, error) {
+	p, err := m.admitOne(ctx, b)
 	if err != nil {
 		return p, err
 	}
-	if m.slots != nil {
-		if err := m.takeSlot(ctx, op, &p, wait-p.start.Sub(now)); err != nil {
-			token.giveBack()
-			return p, err
-		}
+	k := m.forKey(b.key)
+	if k == nil {
+		return p, nil
 	}
-	if m.breaker != nil {
-		done, err := m.breaker.Allow()
-		if err != nil { // opened meanwhile, or enough probes are out
-			if p.slot {
-				<-m.slots
-			}
-			token.giveBack()
-			return p, m.refusals.get(m.name, op, ErrOpen, 0)
-		}
-		p.done = done
+	b.wait -= p.start.Sub(b.now)
+	b.now = p.start
+	own, err := k.admitOne(ctx, b)
+	if err != nil {
+		p.end(errExcluded)
+		return permit{}, err
+	}
+	p.start, p.key = own.start, &own
+	return p, nil
+}
+
+func (m *member) admitOne(ctx context.Context, b bid) (permit, error) {
+	p := permit{m: m, rules: m.rules.Load(), start: b.now}
+	if err := m.pass(ctx, b, &p); err != nil {
+		return p, err
+	}
+	t, err := m.takeToken(ctx, b.op, &p, b.wait-p.start.Sub(b.now))
+	if err != nil {
+		return p, err
+	}
+	if err := m.takeSlot(ctx, b.op, &p, b.wait-p.start.Sub(b.now)); err != nil {
+		t.giveBack()
+		return p, err
+	}
+	if err := m.askBreaker(b.op, &p); err != nil {
+		t.giveBack()
+		return p, err
+	}
+	m.inFlight.Add(1)
+	if Mode(m.mode.Load()) == Drained && !b.pinned { // since it passed the gate
+		p.end(errExcluded)
+		return p, m.refusals.get(m.name, b.op, ErrDrained, forever)
 	}
 	return p, nil
 }
 
-// token is what was taken from the rate limiter, where it can be given back. One
-// that was waited for is spent: given back late, it would be granted twice.
-type token struct {
-	*rate.Reservation
-	at time.Time
-}
-
-func (t token) giveBack() {
-	if t.Reservation != nil {
-		t.CancelAt(t.at)
-	}
-}
-
-// takeToken takes one from the rate limiter. Where a refusal is likely to
-// follow, it is a reservation that can be given back: neither refused probes nor
-// a full bulkhead may drain the limit.
-func (m *member) takeToken(ctx context.Context, op string, p *permit, wait time.Duration) (token, error) {
-	if m.limiter == nil {
-		return token{}, nil
-	}
-	full := m.slots != nil && len(m.slots) == cap(m.slots)
-	if full && wait <= 0 {
-		return token{}, m.refusals.get(m.name, op, ErrFull, 0)
-	}
-	if !full && !m.halfOpen.Load() && m.limiter.AllowN(p.start, 1) {
-		return token{}, nil
-	}
-	r := m.limiter.ReserveN(p.start, 1)
-	delay := r.DelayFrom(p.start)
+// pass waits for the end of a pause, if need be.
+func (m *member) pass(ctx context.Context, b bid, p *permit) error {
+	cause, remaining := m.shut(b.now)
 	switch {
-	case delay <= 0:
-		return token{r, p.start}, nil
-	case delay > wait:
-		r.CancelAt(p.start)
-		return token{}, m.refusals.get(m.name, op, ErrLimited, delay)
+	case cause == nil, cause == ErrDrained && b.pinned:
+		return nil
+	case cause != ErrPaused || remaining > b.wait:
+		return m.refusals.get(m.name, b.op, cause, remaining)
 	}
-	if err := sleep(ctx, delay); err != nil {
-		r.Cancel()
-		return token{}, err
+	if err := sleep(ctx, remaining); err != nil {
+		return err
 	}
 	p.start = time.Now()
-	return token{}, nil
+	return nil
+}
+
+func (m *member) askBreaker(op string, p *permit) error {
+	if p.rules.breaker == nil || Mode(m.mode.Load()) == ForcedClosed {
+		return nil
+	}
+	done, err := p.rules.breaker.Allow()
+	if err != nil { // opened meanwhile, or enough probes are out
+		if p.slot {
+			p.rules.slots.release()
+		}
+		return m.refusals.get(m.name, op, ErrOpen, 0)
+	}
+	p.done = done
+	return nil
 }
 
 func (m *member) takeSlot(ctx context.Context, op string, p *permit, wait time.Duration) error {
-	select {
-	case m.slots <- struct{}{}:
-		p.slot = true
+	if p.rules.slots == nil {
 		return nil
-	default:
 	}
-	if wait <= 0 {
+	got, err := p.rules.slots.take(ctx, wait)
+	switch {
+	case err != nil:
+		return err
+	case !got:
 		return m.refusals.get(m.name, op, ErrFull, 0)
 	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case m.slots <- struct{}{}:
-		p.slot = true
+	p.slot = true
+	if wait > 0 {
 		p.start = time.Now()
-		return nil
-	case <-t.C:
-		return m.refusals.get(m.name, op, ErrFull, 0)
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	return nil
 }
 
 // end gives everything back and tells the breaker: nil for a success,
@@ -294,28 +243,56 @@ func (p *permit) end(outcome error) {
 		return
 	}
 	p.m = nil
-	switch {
-	case outcome == errFailure:
-		m.inARow.Add(1)
-	case outcome == nil && m.inARow.Load() != 0:
-		m.inARow.Store(0)
-	}
 	if p.done != nil {
+		switch {
+		case outcome == errFailure:
+			m.inARow.Add(1)
+		case outcome == nil && m.inARow.Load() != 0:
+			m.inARow.Store(0)
+		}
 		p.done(outcome)
 	}
 	if p.slot {
-		<-m.slots
+		p.rules.slots.release()
+	}
+	if m.inFlight.Add(-1) == 0 && Mode(m.mode.Load()) == Drained {
+		m.wake()
+	}
+	if p.key != nil {
+		p.key.end(outcome)
+	}
+}
+
+// timed reports whether a limit goes by the latency of attempts.
+func (p *permit) timed() bool {
+	return p.rules.gradient != nil || p.rules.policy.Breaker.SlowAfter > 0 || p.rules.policy.Hedge.Percentile > 0 || p.key != nil
+}
+
+// measured notes the latency of an attempt that was answered, or overload.
+func (p *permit) measured(now time.Time, answered, overload bool) {
+	if g := p.rules.gradient; g != nil && (overload || answered) {
+		inUse, _ := p.rules.slots.state()
+		p.rules.slots.setLimit(g.sample(now, now.Sub(p.start), inUse, overload))
+	}
+	if answered && p.rules.policy.Hedge.Percentile > 0 {
+		p.m.latencies.add(now.Sub(p.start))
+	}
+	if p.key != nil {
+		p.key.measured(now, answered, overload)
 	}
 }
 
 // renew gives an attempt that has outlived the breaker's window a new say:
 // gobreaker drops what it let in longer ago.
 func (p *permit) renew(now time.Time) {
-	if p.m == nil || p.done == nil || now.Sub(p.start) < p.m.policy.Breaker.Window {
+	if p.m == nil || p.done == nil || now.Sub(p.start) < p.rules.policy.Breaker.Window {
 		return
 	}
 	p.done(errExcluded)
-	p.done, _ = p.m.breaker.Allow() // nil where it has opened meanwhile
+	p.done, _ = p.rules.breaker.Allow() // nil where it has opened meanwhile
+	if p.key != nil {
+		p.key.renew(now)
+	}
 }
 
 // refusals keeps the errors of our own refusals per operation, so that an open
@@ -327,7 +304,10 @@ type refusals struct {
 const keptRefusals = 16
 
 func (r *refusals) get(provider, op string, cause error, remaining time.Duration) *fault.Error {
-	after := (remaining + time.Second - 1).Truncate(time.Second)
+	after := time.Duration(0)
+	if remaining != forever {
+		after = (remaining + time.Second - 1).Truncate(time.Second)
+	}
 	old := r.kept.Load()
 	if old != nil {
 		for _, e := range *old {

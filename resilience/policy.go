@@ -27,14 +27,32 @@ type Policy struct {
 	// Rate limits attempts per second at one provider, Burst at once.
 	Rate  float64
 	Burst int
-	// Concurrency limits attempts that run at the same time at one provider.
+	// Limiter is asked in the place of Rate and Burst.
+	Limiter Limiter
+	// Concurrency limits attempts that run at the same time at one provider;
+	// Adaptive finds that limit by itself. At most one of them is set.
 	Concurrency int
+	Adaptive    Adaptive
 	// MaxWait is how long the last provider may wait for a free slot, for the
 	// rate limit, or for the time that a rate-limiting provider asked for.
 	MaxWait time.Duration
 
 	// Breaker stops calls to a provider that keeps failing.
 	Breaker Breaker
+
+	// PerKey is a policy for each key of a provider (see WithKey), of which limits
+	// and breaker hold beside the provider's own. The MaxKeys used last are
+	// remembered at each provider; zero means 10,000.
+	PerKey  *Policy
+	MaxKeys int
+
+	// Route says which provider is asked first, Weights how often by name where
+	// that is Weighted. They are the Group's, not a member's.
+	Route   Route
+	Weights map[string]int
+
+	// Hedge sends a second attempt after a first that takes long.
+	Hedge Hedge
 
 	// Silence limits the time between two items of a stream, or two reads of a
 	// body; it doesn't run while the consumer works.
@@ -65,6 +83,9 @@ type Breaker struct {
 	// share of it, so that many processes don't probe at once.
 	OpenFor time.Duration
 	Jitter  float64
+	// WarmUp keeps it closed for that long after its provider came into service,
+	// while caches and connections are cold.
+	WarmUp time.Duration
 	// Probes is how many calls may probe while half-open; all must succeed to
 	// close it. Zero means one.
 	Probes int
@@ -104,14 +125,42 @@ func (p Policy) Validate() error {
 	refuse(!share(p.RetryBudget), "RetryBudget must be from 0 to 1")
 	refuse(!(p.Rate >= 0) || p.Burst < 0 || p.Concurrency < 0, "a limit is negative")
 	refuse(p.Rate > 0 && p.Burst < 1, "Rate without a Burst of at least 1 would never let a call through")
+	p.validateLimits(refuse)
 	p.Breaker.validate(p.Timeout, refuse)
+	if p.PerKey != nil {
+		refuse(p.PerKey.PerKey != nil, "PerKey holds a PerKey")
+		k := *p.PerKey
+		if k.PerKey = nil; k.Timeout == 0 { // an attempt has one limit, the provider's
+			k.Timeout = p.Timeout
+		}
+		if err := k.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("PerKey: %w", err))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+func (p Policy) validateLimits(refuse func(bool, string, ...any)) {
+	a := p.Adaptive
+	refuse(p.Limiter != nil && p.Rate > 0, "both Limiter and Rate are set")
+	refuse(a.Max > 0 && p.Concurrency > 0, "both Adaptive and Concurrency are set")
+	refuse(a.Min < 0 || a.Max < 0 || a.Initial < 0 || a.Max > 0 && a.Min > a.Max, "Adaptive needs 0 <= Min <= Max")
+	refuse(a.Tolerance != 0 && !(a.Tolerance >= 1 && a.Tolerance <= 10), "Adaptive.Tolerance must be from 1 to 10")
+	refuse(p.MaxKeys < 0, "MaxKeys is negative")
+	refuse(p.Route >= routes, "there is no such Route")
+	for name, w := range p.Weights {
+		refuse(w < 0, "the weight of %q is negative", name)
+	}
+	h := p.Hedge
+	refuse(h.After < 0 || !share(h.Percentile) || h.Percentile == 1, "Hedge.After must not be negative, and Percentile below 1")
+	refuse(h.Percentile > 0 && h.After == 0, "Hedge.Percentile needs an After for the time until latencies are known")
+	refuse(h.After > 0 && p.Timeout > 0 && h.After >= p.Timeout, "Hedge.After (%v) is not below Timeout (%v): it would never be", h.After, p.Timeout)
 }
 
 func share(f float64) bool { return f >= 0 && f <= 1 }
 
 func (b Breaker) validate(timeout time.Duration, refuse func(bool, string, ...any)) {
-	refuse(b.Ratio < 0 || b.MinCalls < 0 || b.InARow < 0 || b.Probes < 0 || b.Window < 0 || b.SlowAfter < 0 || b.OpenFor < 0,
+	refuse(b.Ratio < 0 || b.MinCalls < 0 || b.InARow < 0 || b.Probes < 0 || b.Window < 0 || b.SlowAfter < 0 || b.OpenFor < 0 || b.WarmUp < 0,
 		"a figure of Breaker is negative")
 	refuse(!share(b.Ratio) || !share(b.Jitter), "Breaker.Ratio and Breaker.Jitter must be from 0 to 1")
 	if !b.on() {

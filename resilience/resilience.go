@@ -71,15 +71,7 @@ type Member[P any] struct {
 // is safe for concurrent use and owns no goroutine.
 type Group[P any] struct {
 	providers []P
-	group
-}
-
-// group is what of a Group doesn't depend on the provider's type.
-type group struct {
-	policy    Policy
-	members   []*member
-	observers []Observer
-	starters  []Starter
+	*Control
 }
 
 // New checks names and policy and returns a Group that starts with all breakers
@@ -92,12 +84,16 @@ func New[P any](policy Policy, members []Member[P], observers ...Observer) (*Gro
 	if err := policy.Validate(); err != nil {
 		return nil, err
 	}
-	g := &Group[P]{group: group{policy: policy, observers: observers}}
+	g := &Group[P]{Control: &Control{observers: observers}}
 	for _, o := range observers {
 		if s, ok := o.(Starter); ok {
 			g.starters = append(g.starters, s)
 		}
+		if i, ok := o.(Injector); ok {
+			g.injectors = append(g.injectors, i)
+		}
 	}
+	g.policy.Store(&policy)
 	for i, m := range members {
 		if any(m.Provider) == nil {
 			return nil, fmt.Errorf("resilience: member %d has no provider", i)
@@ -117,10 +113,13 @@ func New[P any](policy Policy, members []Member[P], observers ...Observer) (*Gro
 		g.members = append(g.members, newMember(name, p, inner, len(observers) > 0))
 		g.providers = append(g.providers, m.Provider)
 	}
+	if err := g.checkWeights(policy); err != nil {
+		return nil, err
+	}
 	return g, nil
 }
 
-func (g *group) memberName(i int, name string, provider any) (string, error) {
+func (g *Control) memberName(i int, name string, provider any) (string, error) {
 	if n, ok := provider.(interface{ Name() string }); ok && name == "" {
 		name = n.Name()
 	}

@@ -31,14 +31,17 @@ type Status struct {
 	Successes, Failures int
 	// InARow counts failures since the last success.
 	InARow int
-	// InFlight counts the attempts that hold a slot, where Concurrency is set.
-	InFlight int
+	// Mode is Automatic where the breaker rules.
+	Mode Mode
+	// InFlight counts the attempts that run; Limit is how many may, zero where
+	// nothing limits them.
+	InFlight, Limit int
 	// RetriesLeft is what the retry budget allows at once, -1 where it is off.
 	RetriesLeft int
 }
 
 // Inspect shows every provider, in order of preference.
-func (g *group) Inspect() []Status {
+func (g *Control) Inspect() []Status {
 	now := time.Now()
 	all := make([]Status, 0, len(g.members))
 	for _, m := range g.members {
@@ -55,17 +58,24 @@ func (g *group) Inspect() []Status {
 }
 
 func (m *member) status(now time.Time) Status {
-	s := Status{Name: m.name, State: Closed, InFlight: len(m.slots), RetriesLeft: -1, InARow: int(m.inARow.Load())}
+	r := m.rules.Load()
+	s := Status{
+		Name: m.name, State: Closed, RetriesLeft: -1,
+		InARow: int(m.inARow.Load()), InFlight: int(m.inFlight.Load()), Mode: Mode(m.mode.Load()),
+	}
 	at := int64(now.Sub(m.base))
 	s.OpenFor = time.Duration(max(m.openUntil.Load()-at, 0))
 	s.PausedFor = time.Duration(max(m.pausedUntil.Load()-at, 0))
-	if m.budget.share > 0 {
+	if r.slots != nil {
+		_, s.Limit = r.slots.state()
+	}
+	if m.budget.share.Load() > 0 {
 		s.RetriesLeft = int(m.budget.left.Load() / retryCost)
 	}
-	if m.breaker == nil {
+	if r.breaker == nil {
 		return s
 	}
-	c := m.breaker.Counts()
+	c := r.breaker.Counts()
 	s.Successes, s.Failures = int(c.TotalSuccesses), int(c.TotalFailures)
 	switch { // asking gobreaker would move it on: a look must not start a probe
 	case s.OpenFor > 0:

@@ -1,0 +1,294 @@
+// Package cache keeps the answers of reads: in memory, and where a [Store] is
+// given also behind it, for all processes together.
+//
+//	rates, err := cache.New(cache.Config[float64]{TTL: time.Minute, Jitter: 0.1, Stale: time.Hour})
+//	…
+//	answer, err := rates.Do(ctx, opRate, cache.Key("USD", "EUR"), func(ctx context.Context) (float64, error) {
+//		return resilience.Call(ctx, banks, opRate, Bank.Rate, pair)
+//	})
+//
+// Rules that a caller must know:
+//
+//   - Only reads are cached: an operation whose Safety isn't [fault.Read] is refused.
+//   - An answer belongs to the tenant ([resilience.WithTenant]), the operation and
+//     the key that it was asked with. What else changes the answer, such as a user's
+//     permissions, must be part of the key.
+//   - Identical calls at one time make one upstream call. It runs in a goroutine of
+//     its own, with the values of the context of the caller that began it, but with no
+//     caller's deadline: the function's own limits bound it. It is cancelled when all
+//     callers have gone. A caller whose own context ends returns at once.
+//   - An answer past its TTL is kept for [Config.Stale] longer. It is given, marked as
+//     stale with its age and the reason, when the upstream call fails with a fault that
+//     isn't the request's own. Invalid, NotFound, Conflict, Rejected and Canceled are
+//     returned as they are.
+//   - Errors are never kept. A panic of the function is raised again, as a [*Panic],
+//     in every caller that waits for it; one that ends its goroutine ends theirs.
+//   - A value is handed to many callers: it must not be changed, unless [Config.Clone]
+//     makes a copy for each.
+//   - A Store that is down, slow or gives garbage fails no call.
+package cache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
+)
+
+// Config says what a Cache keeps and for how long. TTL is required.
+type Config[T any] struct {
+	// TTL is how long an answer is fresh.
+	TTL time.Duration
+	// Jitter shortens each answer's TTL by a random share of up to this much, so
+	// that what was cached in one moment doesn't expire in one. From 0 to 1.
+	Jitter float64
+	// Stale is how much longer an answer is kept for the case that no new one
+	// can be had. Zero switches stale answers off.
+	Stale time.Duration
+
+	// Size bounds what is kept in memory: the number of answers, or where Weight
+	// is set the sum of their weights. Zero means 10,000.
+	Size int
+	// Weight is what an answer counts for in Size, such as its bytes; less than
+	// one counts as one.
+	Weight func(T) int
+	// Clone makes the copy that a caller gets. Without it all callers share one
+	// value. It is called by several goroutines with the same value at a time.
+	Clone func(T) T
+
+	// Store is the second level, which processes share. Nil means none.
+	Store Store
+	// StoreTimeout limits one call of the Store. Zero means 100 ms.
+	StoreTimeout time.Duration
+	// Version is part of the key of what is in the Store. Change it when the
+	// meaning or the encoding of T changes: what was stored under another version
+	// is not seen, and old and new processes can run side by side.
+	Version string
+	// Encode and Decode turn a value into bytes and back. Nil means JSON.
+	Encode func(T) ([]byte, error)
+	Decode func([]byte) (T, error)
+	// OnStoreError is told what the Store did wrong, in the goroutine of the
+	// upstream call. The errors are the Store's own.
+	OnStoreError func(op string, err error)
+}
+
+func (c *Config[T]) validate() error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("cache: "+format, args...))
+		}
+	}
+	refuse(c.TTL <= 0, "TTL must be positive, not %v", c.TTL)
+	refuse(c.Stale < 0, "Stale is negative: %v", c.Stale)
+	refuse(!(c.Jitter >= 0 && c.Jitter <= 1), "Jitter must be from 0 to 1, not %v", c.Jitter)
+	refuse(c.Size < 0, "Size is negative: %d", c.Size)
+	refuse(c.Weight != nil && c.Size == 0, "Weight without Size")
+	refuse(c.StoreTimeout < 0, "StoreTimeout is negative: %v", c.StoreTimeout)
+	refuse((c.Encode == nil) != (c.Decode == nil), "Encode and Decode belong together")
+	return errors.Join(errs...)
+}
+
+const (
+	defaultSize         = 10_000
+	defaultStoreTimeout = 100 * time.Millisecond
+)
+
+func (c *Config[T]) fillIn() {
+	if c.Size == 0 {
+		c.Size = defaultSize
+	}
+	if c.StoreTimeout == 0 {
+		c.StoreTimeout = defaultStoreTimeout
+	}
+	if c.Encode == nil {
+		c.Encode = func(v T) ([]byte, error) { return json.Marshal(v) }
+		c.Decode = func(data []byte) (v T, err error) { return v, json.Unmarshal(data, &v) }
+	}
+}
+
+// Cache keeps answers of type T. It is safe for concurrent use.
+type Cache[T any] struct {
+	config Config[T]
+	base   time.Time // instants inside are nanoseconds since then
+	memory *memory[T]
+	store  *level // nil without a Store
+	stats  counters
+
+	mu      sync.Mutex
+	slots   map[id]*slot[T]
+	running int           // goroutines
+	idle    chan struct{} // closed when none runs, where Close waits
+}
+
+// id is whose answer to what.
+type id struct{ tenant, op, key string }
+
+// New checks config and returns an empty Cache.
+func New[T any](config Config[T]) (*Cache[T], error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	config.fillIn()
+	c := &Cache[T]{config: config, base: time.Now(), slots: map[id]*slot[T]{}}
+	var err error
+	if c.memory, err = newMemory[T](config.Size, c.base); err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	if config.Store != nil {
+		c.store = newLevel(config.Store, config.StoreTimeout)
+	}
+	return c, nil
+}
+
+// Answer is a value and how old it is.
+type Answer[T any] struct {
+	Value T
+	// Age is how long ago the provider gave it; zero where it just did.
+	Age time.Duration
+	// Stale: it is past its TTL, and no new one could be had. Err says why not.
+	Stale bool
+	Err   error
+}
+
+// Key joins the arguments of a call into a key, so that no two lists of
+// arguments have the same one.
+func Key(args ...string) string {
+	var b strings.Builder
+	for _, a := range args {
+		b.WriteString(strconv.Itoa(len(a)))
+		b.WriteByte(':')
+		b.WriteString(a)
+	}
+	return b.String()
+}
+
+// Do answers from memory or the Store, or calls fn, which must use the context
+// that it is given.
+func (c *Cache[T]) Do(ctx context.Context, op resilience.Op, key string, fn func(context.Context) (T, error)) (Answer[T], error) {
+	if err := check(ctx, op); err != nil {
+		return Answer[T]{}, err
+	}
+	who := id{resilience.Tenant(ctx), op.Name, key}
+	if e, now, ok := c.memory.get(who); ok && e.fresh(now) {
+		c.stats.hits.Add(1)
+		return c.answer(e, now, nil), nil
+	}
+	f, e := c.join(ctx, who, fn)
+	if f == nil { // answered while we looked
+		c.stats.hits.Add(1)
+		return c.answer(e, c.now(), nil), nil
+	}
+	select {
+	case <-f.landed:
+		return c.result(f)
+	case <-ctx.Done():
+		c.leave(f)
+		return Answer[T]{}, &fault.Error{Kind: fault.Canceled, Op: op.Name, Err: ctx.Err()}
+	}
+}
+
+func check(ctx context.Context, op resilience.Op) error {
+	refusal := func(k fault.Kind, err error) error {
+		return &fault.Error{Kind: k, Op: op.Name, Local: true, Err: err}
+	}
+	switch {
+	case op.Name == "":
+		return refusal(fault.Invalid, errors.New("cache: the operation has no name"))
+	case op.Safety != fault.Read:
+		return refusal(fault.Invalid, fmt.Errorf("cache: only reads are cached, and this operation is %v", op.Safety))
+	case ctx.Err() != nil:
+		return refusal(fault.Canceled, ctx.Err())
+	}
+	return nil
+}
+
+// answer is what one caller gets of an entry. Why is the reason of a stale one.
+func (c *Cache[T]) answer(e entry[T], now int64, why error) Answer[T] {
+	if c.config.Clone != nil {
+		e.value = c.config.Clone(e.value)
+	}
+	return Answer[T]{Value: e.value, Age: e.age(now), Stale: why != nil, Err: why}
+}
+
+// Invalidate forgets an answer, in memory and in the Store, and what calls that
+// run now will answer. The error is the Store's: until it is reachable again,
+// other processes, and this one, may get the old answer from it. What other
+// processes have in memory stays there for its TTL.
+func (c *Cache[T]) Invalidate(ctx context.Context, op resilience.Op, key string) error {
+	who := id{resilience.Tenant(ctx), op.Name, key}
+	c.mu.Lock()
+	if s := c.slots[who]; s != nil {
+		s.epoch++
+		s.flight = nil
+	}
+	c.memory.drop(who)
+	c.mu.Unlock()
+	if c.store == nil {
+		return nil
+	}
+	return c.drop(ctx, who)
+}
+
+// Close waits until what runs in the background has ended, or ctx has: upstream
+// calls that all their callers have left, and answers on their way to the Store.
+// The Cache can be used on.
+func (c *Cache[T]) Close(ctx context.Context) error {
+	select {
+	case <-c.whenIdle():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cache: calls are still running: %w", ctx.Err())
+	}
+}
+
+// Stats counts what became of the calls since New.
+type Stats struct {
+	// Hits were answered from memory.
+	Hits uint64
+	// Joined found an identical call on its way and waited for it.
+	Joined uint64
+	// StoreHits were found in the Store, fresh.
+	StoreHits uint64
+	// Upstream calls were made; Failed of them failed, Panicked panicked or ended
+	// their goroutine.
+	Upstream, Failed, Panicked uint64
+	// Stale answers were given.
+	Stale uint64
+	// StoreErrors are calls of the Store that failed, StoreSkipped those that
+	// weren't made, as it had failed before, and Garbage what couldn't be decoded.
+	StoreErrors, StoreSkipped, Garbage uint64
+	// Entries is how many answers are in memory, about.
+	Entries int
+}
+
+type counters struct {
+	hits, joined, storeHits, upstream, failed, panicked, stale, storeErrors, storeSkipped, garbage atomic.Uint64
+}
+
+// Stats is a look at the counts.
+func (c *Cache[T]) Stats() Stats {
+	s := &c.stats
+	return Stats{
+		Hits: s.hits.Load(), Joined: s.joined.Load(), StoreHits: s.storeHits.Load(),
+		Upstream: s.upstream.Load(), Failed: s.failed.Load(), Panicked: s.panicked.Load(), Stale: s.stale.Load(),
+		StoreErrors: s.storeErrors.Load(), StoreSkipped: s.storeSkipped.Load(), Garbage: s.garbage.Load(),
+		Entries: c.memory.size(),
+	}
+}
+
+func (c *Cache[T]) now() int64 { return int64(time.Since(c.base)) }
+
+// life is the TTL of a new answer.
+func (c *Cache[T]) life() time.Duration {
+	return c.config.TTL - time.Duration(rand.Float64()*c.config.Jitter*float64(c.config.TTL)) //nolint:gosec // spreading, not secrecy
+}
