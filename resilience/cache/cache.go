@@ -33,7 +33,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -287,8 +286,3 @@ func (c *Cache[T]) Stats() Stats {
 }
 
 func (c *Cache[T]) now() int64 { return int64(time.Since(c.base)) }
-
-// life is the TTL of a new answer.
-func (c *Cache[T]) life() time.Duration {
-	return c.config.TTL - time.Duration(rand.Float64()*c.config.Jitter*float64(c.config.TTL)) //nolint:gosec // spreading, not secrecy
-}

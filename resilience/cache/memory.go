@@ -16,8 +16,6 @@ type entry[T any] struct {
 	weight uint32
 }
 
-// Before is relative to one clock reading, so that an entry can't change in the
-// course of one call.
 func (e *entry[T]) fresh(now int64) bool { return e.since(now) < e.life }
 
 func (e *entry[T]) usable(now int64) bool { return e.since(now) < e.keep }
@@ -33,7 +31,9 @@ func newMemory[T any](size int, base time.Time) (*memory[T], error) {
 	m, err := otter.New(&otter.Options[id, entry[T]]{
 		MaximumWeight:    uint64(size), //nolint:gosec // checked not negative
 		Weigher:          func(_ id, e entry[T]) uint32 { return e.weight },
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[id, entry[T]]) time.Duration { return max(e.Value.keep, 1) }),
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[id, entry[T]]) time.Duration {
+			return max(e.Value.keep-e.Value.since(e.SnapshotAtNano), 1)
+		}),
 		Clock:            clock{base},
 	})
 	return &memory[T]{m}, err
@@ -56,7 +56,7 @@ func (c *Cache[T]) weigh(v T) uint32 {
 	if c.config.Weight == nil {
 		return 1
 	}
-	return uint32(min(max(c.config.Weight(v), 1), math.MaxUint32)) //nolint:gosec // bounded here
+	return uint32(min(max(c.config.Weight(v), 1), math.MaxInt32)) //nolint:gosec // bounded here
 }
 
 // clock is otter's, in nanoseconds since base. It doesn't tick: expired entries
