@@ -66,7 +66,7 @@ var states = map[gobreaker.State]State{
 // ones are compared. A warned breaker needs half as many.
 func (m *member) readyToTrip(b Breaker, c gobreaker.Counts) bool {
 	now := time.Since(m.base)
-	if now < b.WarmUp {
+	if now < headStart+b.WarmUp {
 		return false
 	}
 	inARow, minCalls := int64(b.InARow), b.MinCalls

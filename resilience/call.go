@@ -75,6 +75,7 @@ type call struct {
 	deadline time.Time // that, or a Group's own where it comes first
 	attempts int
 	path     string
+	spent    uint64 // places that a second attempt has found to be of no use, as bits
 
 	first     *fault.Error   // apart, so that a single refusal costs nothing
 	more      []*fault.Error // what the attempts after it answered
@@ -141,7 +142,7 @@ func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 	var given *member // the one given up
 	for place := range c.g.members {
 		m := c.member(place)
-		if !c.pinned(m) {
+		if !c.pinned(m) || c.spent&(1<<place) != 0 {
 			continue
 		}
 		if given != nil {
@@ -213,7 +214,9 @@ func (c *call) left(place int, now time.Time) int {
 		return n
 	}
 	for place++; place < c.order.n; place++ {
-		n += c.member(place).ready(now, c.key)
+		if c.spent&(1<<place) == 0 {
+			n += c.member(place).ready(now, c.key)
+		}
 	}
 	return n
 }

@@ -57,19 +57,26 @@ type controlled interface{ Control() *Control }
 
 // find is the member of that path.
 func (g *Control) find(path string) (*member, error) {
+	if m := g.search(path); m != nil {
+		return m, nil
+	}
+	return nil, fmt.Errorf("resilience: there is no provider %q", path)
+}
+
+func (g *Control) search(path string) *member {
 	first, rest, nested := strings.Cut(path, "/")
 	for _, m := range g.members {
 		if m.name != first {
 			continue
 		}
 		if !nested {
-			return m, nil
+			return m
 		}
 		if in, ok := m.inner.(controlled); ok {
-			return in.Control().find(rest)
+			return in.Control().search(rest)
 		}
 	}
-	return nil, fmt.Errorf("resilience: there is no provider %q", path)
+	return nil
 }
 
 // Switch changes a provider's mode.

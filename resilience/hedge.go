@@ -99,6 +99,7 @@ func (h *hedging) race(ctx, actx context.Context, c *call, a *attempt, try tryFu
 		cancelSecond(errLost)
 	}()
 	err := c.once(first, a, try)
+	lost := context.Cause(first) == errLost //nolint:errorlint // set as it is
 	if timer.Stop() || err == nil || ctx.Err() != nil {
 		c.attempts += r.made()
 		return err
@@ -109,10 +110,12 @@ func (h *hedging) race(ctx, actx context.Context, c *call, a *attempt, try tryFu
 	case r.panicked != nil:
 		panic(r.panicked)
 	case r.answered:
-		a.rival, h.won = m.name, true
-		a.lost = context.Cause(first) == errLost //nolint:errorlint // set as it is
+		a.rival, a.lost, h.won = m.name, lost, true
 	case r.fault != nil:
 		c.note(r.fault)
+		if place != a.place && !fault.Decide(r.fault, c.op.Safety).Retry {
+			c.spent |= 1 << place
+		}
 	}
 	return err
 }

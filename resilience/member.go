@@ -39,8 +39,12 @@ type member struct {
 	idle     chan struct{} // closed when the last attempt of a drained member ends
 }
 
+// headStart lets the instants of a restored state, which lie before the member's
+// beginning, be more than zero.
+const headStart = time.Hour
+
 func newMember(name string, p Policy, inner Inspector, observed bool) *member {
-	m := &member{name: name, prefix: name + "/", inner: inner, base: time.Now(), observed: observed}
+	m := &member{name: name, prefix: name + "/", inner: inner, base: time.Now().Add(-headStart), observed: observed}
 	m.budget.init()
 	if inner != nil { // its own protections rule; ours would multiply them
 		p = Policy{}
