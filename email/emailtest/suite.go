@@ -83,7 +83,7 @@ type Subject struct {
 // name, subject and text of the suite's mails, and then the secrets given.
 func Quote(secrets ...string) string {
 	m := sample(quoted)
-	return fmt.Sprintf("%s to %s: %q: %s %v", m.From.String(), m.To[0].Address, m.Subject, m.Text, secrets)
+	return fmt.Sprintf("%s <%s> to %s: %s: %s %v", m.From.Name, m.From.Address, m.To[0].Address, m.Subject, m.Text, secrets)
 }
 
 // quoted is the number of the mail that every trouble is tried with.

@@ -1,10 +1,8 @@
 package sendgrid
 
 import (
-	"errors"
+	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/smilefactory/integrations/email/internal/transport"
@@ -20,14 +18,11 @@ func (s Sender) base() (string, error) {
 	if s.BaseURL == "" {
 		return defaultBaseURL, nil
 	}
-	u, err := url.Parse(s.BaseURL)
-	switch {
-	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return "", errors.New("sendgrid: BaseURL is not a plain URL of scheme and host") // unquoted: it may hold a password
-	case u.Scheme == "https" || u.Scheme == "http" && transport.IsLoopback(u.Hostname()):
-		return strings.TrimRight(u.String(), "/"), nil
+	base, err := transport.BaseURL(s.BaseURL)
+	if err != nil {
+		return "", fmt.Errorf("sendgrid: %w", err)
 	}
-	return "", errors.New("sendgrid: BaseURL must begin with https://; the key would travel in the clear")
+	return base, nil
 }
 
 // client is the caller's with the bounds that rest.Client lacks. A redirected

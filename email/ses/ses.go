@@ -13,8 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,12 +30,17 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
-// Limits of SES (developer guide, service quotas; API reference, MessageHeader).
+// Limits of SES (developer guide, service quotas; API v2 reference, SendEmail,
+// MessageHeader and Attachment).
 const (
 	maxRecipients = 50
-	maxSize       = 40 << 20 // bytes after base64
-	maxHeader     = 870
-	maxAnswer     = 1 << 20 // bytes of an answer that are read
+	maxSize       = 40 << 20    // bytes after base64
+	maxLabels     = 49          // of 50 tags, one is the message's id
+	maxValue      = 995         // characters of a header field's value
+	maxField      = 996         // and of its name and value together
+	maxPartHeader = 78          // characters of a media type or content id
+	maxAnswer     = 1 << 20     // bytes of an answer that are read
+	maxWait       = time.Minute // of a context that has no deadline
 )
 
 // Sender sends through one SES account and region.
@@ -68,9 +75,18 @@ func New(cfg aws.Config, options ...Option) *Sender {
 		for _, option := range options {
 			option(s, o)
 		}
+		if c, ok := o.HTTPClient.(*http.Client); ok {
+			o.HTTPClient = unredirected(*c)
+		}
 		o.HTTPClient = bounded{o.HTTPClient}
 	})
 	return s
+}
+
+// unredirected never follows a redirect: it would repeat the mail elsewhere.
+func unredirected(c http.Client) *http.Client {
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
 }
 
 // bounded limits what is read of an answer.
@@ -84,6 +100,22 @@ func (b bounded) Do(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
+// Check reports what is missing or wrong in the settings, without any I/O. Without
+// credentials the SDK would send requests that nobody has signed.
+func (s *Sender) Check() error {
+	switch o := s.client.Options(); {
+	case o.Region == "":
+		return errors.New("ses: Region is required")
+	case o.Credentials == nil: // also where they are anonymous
+		return errors.New("ses: Credentials are required")
+	case o.BaseEndpoint != nil:
+		if _, err := transport.BaseURL(*o.BaseEndpoint); err != nil {
+			return fmt.Errorf("ses: %w", err)
+		}
+	}
+	return nil
+}
+
 // Name is "ses".
 func (*Sender) Name() string { return "ses" }
 
@@ -92,18 +124,26 @@ func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fault.New(fault.Unavailable, err)
+	}
+	if err := s.Check(); err != nil {
+		return nil, fault.New(fault.Denied, err)
+	}
 	m = m.WithID()
 	if err := unsupported(m); err != nil {
 		return nil, err
 	}
 	in, err := s.input(m)
 	if err != nil {
-		return nil, fault.New(fault.Unsupported, fmt.Errorf("ses: build message: %w", err))
+		return nil, err
 	}
-	traced, latch := fault.Trace(ctx)
-	out, err := s.client.SendEmail(traced, in)
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+	ctx, latch := fault.Trace(ctx)
+	out, err := s.client.SendEmail(ctx, in)
 	if err != nil {
-		return nil, sendFault(err, latch)
+		return nil, s.fault(ctx, m, err, latch)
 	}
 	if aws.ToString(out.MessageId) == "" {
 		return nil, fault.New(fault.Uncertain, errors.New("ses: the answer has no MessageId"))
@@ -121,8 +161,8 @@ func unsupported(m *email.Message) error {
 	case len(m.To)+len(m.Cc)+len(m.Bcc) > maxRecipients:
 		return refuse("to", "SES takes 50 recipients at most")
 	case m.Size()/3*4 > maxSize:
-		return refuse("attachments", "SES takes 40 MB at most, after base64")
-	case len(m.Tags)+len(m.Metadata) > 49:
+		return tooLarge()
+	case len(m.Tags)+len(m.Metadata) > maxLabels:
 		return refuse("tags", "SES takes 49 tags and metadata together")
 	}
 	for i, t := range m.Tags {
@@ -130,20 +170,35 @@ func unsupported(m *email.Message) error {
 			return refuse(fmt.Sprintf("tags[%d]", i), "SES takes 1 to 256 of [A-Za-z0-9_-], not a key of metadata")
 		}
 	}
-	for k, v := range m.Metadata {
-		if !tagValue.MatchString(v) {
+	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
+		if !tagValue.MatchString(m.Metadata[k]) {
 			return refuse("metadata["+k+"]", "SES takes 1 to 256 of [A-Za-z0-9_-]")
 		}
 	}
-	for field, list := range map[string][]email.Address{"from": {m.From}, "to": m.To, "cc": m.Cc, "bcc": m.Bcc, "reply_to": m.ReplyTo} {
-		for i, a := range list {
-			if local, _, _ := strings.Cut(a.Address, "@"); !ascii(local) {
-				return refuse(fmt.Sprintf("%s[%d].address", field, i), "SES takes ASCII alone before the @")
+	return localParts(m)
+}
+
+// localParts: SES has no SMTPUTF8 (SendEmail, Destination).
+func localParts(m *email.Message) error {
+	if !ascii(email.ASCIIDomain(m.From).Address) {
+		return refuse("from.address", onlyASCII)
+	}
+	for _, l := range []struct {
+		field string
+		list  []email.Address
+	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}, {"reply_to", m.ReplyTo}} {
+		for i, a := range l.list {
+			if !ascii(email.ASCIIDomain(a).Address) {
+				return refuse(fmt.Sprintf("%s[%d].address", l.field, i), onlyASCII)
 			}
 		}
 	}
 	return nil
 }
+
+const onlyASCII = "SES takes ASCII alone before the @"
+
+func tooLarge() error { return refuse("attachments", "SES takes 40 MB at most, after base64") }
 
 func refuse(field, problem string) error {
 	return fault.New(fault.Unsupported, &email.FieldError{Field: field, Problem: problem})
@@ -174,8 +229,14 @@ func (s *Sender) input(m *email.Message) (*sesv2.SendEmailInput, error) {
 		return in, nil
 	}
 	data, err := mime.Write(m, mime.Options{})
+	switch {
+	case err != nil:
+		return nil, fault.New(fault.Invalid, fmt.Errorf("ses: %w", err))
+	case len(data) > maxSize:
+		return nil, tooLarge()
+	}
 	in.Content.Raw = &types.RawMessage{Data: data}
-	return in, err
+	return in, nil
 }
 
 func pair(name, value string) types.MessageTag {
@@ -203,12 +264,15 @@ func content(m *email.Message) (*types.Message, bool) {
 		msg.Body.Html = utf8(m.HTML)
 	}
 	for name, value := range m.HeaderFields() {
-		if len(value) > maxHeader || !ascii(value) {
+		if len(value) > maxValue || len(name)+len(value) > maxField || !ascii(value) {
 			return nil, false
 		}
 		msg.Headers = append(msg.Headers, types.MessageHeader{Name: aws.String(name), Value: aws.String(value)})
 	}
 	for _, a := range m.Attachments {
+		if len(a.ContentType) > maxPartHeader || len(a.ContentID) > maxPartHeader {
+			return nil, false
+		}
 		out := types.Attachment{
 			FileName: aws.String(a.Name), RawContent: a.Data,
 			ContentDisposition: types.AttachmentContentDispositionAttachment, ContentTransferEncoding: types.AttachmentContentTransferEncodingBase64,

@@ -13,16 +13,18 @@ import (
 	client "github.com/wneessen/go-mail/smtp"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/secret"
 )
 
 // conn is one connection, logged in. One mail at a time uses it.
 type conn struct {
 	raw    *wire
 	client *client.Client
-	age    *time.Timer // closes it while it is idle
-	used   bool        // it has carried a mail before
-	stale  bool        // it was used, and the server had closed it meanwhile
-	broken bool        // it must not be used again
+	// password is what it logged in with, which the server might quote.
+	password secret.Value
+	age      *time.Timer // closes it while it is idle
+	used     bool        // it has carried a mail before
+	broken   bool        // it must not be used again
 }
 
 const (
@@ -127,8 +129,8 @@ func (s *Sender) login(ctx context.Context, c *conn) error {
 	}
 	_, offered := c.client.Extension("AUTH")
 	mechanisms := strings.Fields(strings.ToUpper(offered))
-	password, err := s.cfg.Password.Secret(ctx)
-	if err != nil {
+	var err error
+	if c.password, err = s.cfg.Password.Secret(ctx); err != nil {
 		kind := fault.Denied
 		if ctx.Err() != nil {
 			kind = fault.Unavailable
@@ -139,9 +141,9 @@ func (s *Sender) login(ctx context.Context, c *conn) error {
 	var auth client.Auth
 	switch {
 	case slices.Contains(mechanisms, "PLAIN"):
-		auth = client.PlainAuth("", s.cfg.Username, password.Reveal(), s.host, plain)
+		auth = client.PlainAuth("", s.cfg.Username, c.password.Reveal(), s.host, plain)
 	case slices.Contains(mechanisms, "LOGIN"):
-		auth = client.LoginAuth(s.cfg.Username, password.Reveal(), s.host, plain)
+		auth = client.LoginAuth(s.cfg.Username, c.password.Reveal(), s.host, plain)
 	default:
 		return fault.New(fault.Denied, errors.New("smtp: the server offers neither AUTH PLAIN nor AUTH LOGIN"))
 	}

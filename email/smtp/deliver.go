@@ -12,9 +12,11 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
-// outcome is what the server said to a mail that it took.
+// outcome is what became of a mail.
 type outcome struct {
 	reply   string
+	id      string // of the mail, at the server
+	stale   bool   // nothing: the server had closed the connection while it was idle
 	refused []refused
 }
 
@@ -39,8 +41,7 @@ func (c *conn) deliver(ctx context.Context, e *envelope) (outcome, error) {
 	c.client.SkipSMTPUTF8(e.utf8 == "")
 	if err := c.client.Mail("<" + e.from + ">"); err != nil {
 		err = c.failed(ctx, atMail, err)
-		c.stale = c.used && c.broken
-		return outcome{}, err
+		return outcome{stale: c.used && c.broken}, err
 	}
 	var out outcome
 	for i, to := range e.to {
@@ -131,11 +132,11 @@ func (c *conn) abandon() {
 var ids = regexp.MustCompile(`(?i)\b(?:queued as |queued mail |id=)<?([A-Za-z0-9][A-Za-z0-9._@-]{0,127})`)
 
 // queueID is the server's id of the mail, or what it said instead, without
-// addresses and its enhanced code.
-func queueID(reply string) string {
+// anything private and its enhanced code.
+func queueID(reply string, private []string) string {
 	if found := ids.FindStringSubmatch(reply); found != nil {
 		return found[1]
 	}
 	_, text := enhanced(reply)
-	return redact.Text(text, 128)
+	return redact.Text(text, 128, private...)
 }

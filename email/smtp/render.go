@@ -9,6 +9,7 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/mime"
+	"github.com/smilefactory/integrations/email/internal/redact"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -21,7 +22,8 @@ type envelope struct {
 	to        []string // To, Cc and Bcc, in this order
 	raw       []byte
 	messageID string
-	utf8      string // the field that needs SMTPUTF8, if any
+	utf8      string   // the field that needs SMTPUTF8, if any
+	private   []string // what no error may show
 }
 
 // render refuses what SMTP has no place for, and makes the MIME message.
@@ -29,7 +31,7 @@ func (s *Sender) render(m *email.Message, now time.Time) (*envelope, error) {
 	if err := s.unsupported(m, now); err != nil {
 		return nil, err
 	}
-	e := &envelope{}
+	e := &envelope{private: redact.Mail(m)}
 	e.from = e.address("from", m.From)
 	e.messageID = m.ID + e.from[strings.LastIndexByte(e.from, '@'):]
 	for _, l := range []struct {

@@ -170,17 +170,9 @@ func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	defer s.pool.leave()
 	out, err := s.deliver(ctx, e)
 	if err != nil {
-		return nil, hiding(err, m)
+		return nil, err
 	}
 	return s.receipt(m, e, out), nil
-}
-
-// hiding takes out of a server's text what it quotes from the mail.
-func hiding(err error, m *email.Message) error {
-	if said, ok := errors.AsType[*Error](err); ok {
-		said.Message = redact.Text(said.Message, maxMessage, redact.Mail(m)...)
-	}
-	return err
 }
 
 // deliver uses an idle connection where there is one. Servers close idle
@@ -188,9 +180,8 @@ func hiding(err error, m *email.Message) error {
 // that a fresh connection is taken without a word.
 func (s *Sender) deliver(ctx context.Context, e *envelope) (outcome, error) {
 	if c := s.pool.idle(); c != nil {
-		out, err := c.deliver(ctx, e)
-		s.pool.put(c)
-		if !c.stale || ctx.Err() != nil {
+		out, err := s.use(ctx, c, e)
+		if !out.stale || ctx.Err() != nil {
 			return out, err
 		}
 	}
@@ -198,16 +189,27 @@ func (s *Sender) deliver(ctx context.Context, e *envelope) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
+	return s.use(ctx, c, e)
+}
+
+// use delivers on a connection and puts it back. What the server's text quotes is
+// taken out of it here, where all that is private is known.
+func (s *Sender) use(ctx context.Context, c *conn, e *envelope) (outcome, error) {
 	defer s.pool.put(c)
-	return c.deliver(ctx, e)
+	out, err := c.deliver(ctx, e)
+	private := append(e.private, c.password.Reveal()) //nolint:gocritic // e is this call's own
+	if said, ok := errors.AsType[*Error](err); ok {
+		said.Message = redact.Text(said.Message, maxMessage, private...)
+	}
+	out.id = queueID(out.reply, private)
+	return out, err
 }
 
 func (s *Sender) receipt(m *email.Message, e *envelope, out outcome) *email.Receipt {
-	id := queueID(out.reply)
-	if id == "" {
-		id = e.messageID // which the server's log names too
+	if out.id == "" {
+		out.id = e.messageID // which the server's log names too
 	}
-	r := email.NewReceipt(m, s.cfg.Name, id)
+	r := email.NewReceipt(m, s.cfg.Name, out.id)
 	for i := range r.Recipients {
 		if at := slices.IndexFunc(out.refused, func(f refused) bool { return f.recipient == i }); at >= 0 {
 			r.Recipients[i].Status, r.Recipients[i].Code = email.StatusRefused, out.refused[at].err.code()

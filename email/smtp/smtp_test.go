@@ -5,12 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -218,6 +215,7 @@ func TestABrokenConnectionIsUncertainOnlyOnceTheMessageWasBegun(t *testing.T) {
 		{simulator.Step{At: simulator.Connect, Drop: sim.BeforeActing}, fault.Unavailable, 0},
 		{simulator.Step{At: "EHLO", Drop: sim.BeforeActing}, fault.Unavailable, 0},
 		{simulator.Step{At: "STARTTLS", Drop: sim.BeforeActing}, fault.Unavailable, 0},
+		{simulator.Step{At: simulator.TLS, Drop: sim.BeforeActing}, fault.Unavailable, 0},
 		{simulator.Step{At: "AUTH", Drop: sim.BeforeActing}, fault.Unavailable, 0},
 		{simulator.Step{At: "MAIL", Drop: sim.BeforeActing}, fault.Unavailable, 0},
 		{simulator.Step{At: "RCPT", Drop: sim.AfterActing}, fault.Unavailable, 0},
@@ -284,7 +282,7 @@ func TestAfterASuccessNothingCanFail(t *testing.T) {
 }
 
 func TestTheContextInterruptsEveryPhase(t *testing.T) {
-	for _, at := range []string{simulator.Connect, "EHLO", "STARTTLS", "AUTH", "MAIL", "RCPT", "DATA", simulator.End} {
+	for _, at := range []string{simulator.Connect, "EHLO", "STARTTLS", simulator.TLS, "AUTH", "MAIL", "RCPT", "DATA", simulator.End} {
 		for name, end := range map[string]struct {
 			make func(context.Context) (context.Context, context.CancelFunc)
 			err  error
@@ -303,9 +301,7 @@ func TestTheContextInterruptsEveryPhase(t *testing.T) {
 				b.sim.Next(simulator.Step{At: at, Hang: true})
 				ctx, cancel := end.make(t.Context())
 				defer cancel()
-				start := time.Now()
-				_, err := b.Send(ctx, letter())
-				assert.Less(t, time.Since(start), 60*time.Millisecond+250*time.Millisecond) // 50 ms, and a loaded machine
+				_, err := b.Send(ctx, letter()) // how soon is measured by the conformance suite
 				require.ErrorIs(t, err, end.err)
 				want := fault.Unavailable
 				if at == simulator.End {
@@ -510,88 +506,4 @@ func TestTheServersIDOfAMail(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, receipt.ProviderID)
 	}
-}
-
-func TestConcurrentMailsAreNeitherLostNorDoubledNorMixed(t *testing.T) {
-	b := open(t, simulator.Config{}, smtp.Config{})
-	each := 500
-	if testing.Short() {
-		each = 20
-	}
-	var wg sync.WaitGroup
-	for g := range 16 {
-		wg.Go(func() {
-			for i := range each {
-				id := fmt.Sprintf("%d-%d", g, i)
-				m := letter()
-				m.ID, m.Subject, m.Text, m.Bcc[0].Address = id, "s "+id, "t "+id, "bcc-"+id+"@example.org"
-				receipt, err := b.Send(t.Context(), m)
-				if assert.NoError(t, err) {
-					assert.Equal(t, id, receipt.ID)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	assert.Equal(t, 16*each, b.sim.Mails.Len())
-	assert.Empty(t, b.sim.Mails.Doubled())
-	assert.LessOrEqual(t, b.sim.Connections(), 4)
-	for _, m := range b.sim.Mails.All() {
-		assert.Equal(t, []string{"s " + m.ID, "t " + m.ID, "bcc-" + m.ID + "@example.org"}, []string{m.Subject, m.Text, m.Bcc[0].Address})
-	}
-}
-
-func TestMailpitTakesAMail(t *testing.T) {
-	var env [5]string
-	for i, name := range []string{"SMTP", "API", "CA", "USER", "PASSWORD"} {
-		if env[i] = os.Getenv("INTEGRATIONS_MAILPIT_" + name); env[i] == "" {
-			t.Skip("INTEGRATIONS_MAILPIT_SMTP (host:port), _API (URL), _CA (PEM file), _USER and _PASSWORD are not all set")
-		}
-	}
-	pem, err := os.ReadFile(env[2])
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pem))
-	cfg := smtp.Config{
-		Addr: env[0], Username: env[3], Password: secret.Literal(env[4]),
-		TLSConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, TagHeader: "X-Tags",
-	}
-	s, err := smtp.New(cfg)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, s.Close()) }()
-	m := letter()
-	m.ID, m.Subject = fmt.Sprintf("mailpit-%d", time.Now().UnixNano()), "Grüße aus Wien"
-	m.Tags = []string{"welcome"}
-	m.Attachments = []email.Attachment{{Name: "Überblick.txt", ContentType: "text/plain", Data: []byte("x")}}
-	receipt, err := s.Send(t.Context(), m)
-	require.NoError(t, err)
-	assert.NotEmpty(t, receipt.ProviderID)
-
-	var found struct {
-		Messages []struct {
-			Subject     string
-			Tags        []string
-			Bcc         []struct{ Address string }
-			Attachments int
-		}
-	}
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: transport}).Get(env[1] + "/api/v1/search?query=message-id:" + m.ID + "@example.com")
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&found))
-	require.Len(t, found.Messages, 1)
-	got := found.Messages[0]
-	assert.Equal(t, m.Subject, got.Subject)
-	assert.Equal(t, m.Tags, got.Tags)
-	assert.Equal(t, 1, got.Attachments)
-	require.Len(t, got.Bcc, 1, "mailpit takes it from the envelope")
-	assert.Equal(t, "bcc@example.org", got.Bcc[0].Address)
-
-	cfg.Password = secret.Literal("wrong")
-	wrong, err := smtp.New(cfg)
-	require.NoError(t, err)
-	_, err = wrong.Send(t.Context(), m)
-	require.ErrorIs(t, err, fault.Denied)
 }

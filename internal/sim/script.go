@@ -16,6 +16,8 @@ const (
 	BeforeActing When = iota + 1
 	// AfterActing: what was asked for was done, and the caller isn't told.
 	AfterActing
+	// MidAnswer: status, header and half of the body of the answer are out.
+	MidAnswer
 )
 
 // Step is what happens to one request. The zero value lets the provider act and answer as it would.

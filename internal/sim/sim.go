@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,13 @@ func (s *Server) play(w http.ResponseWriter, r *http.Request, body []byte, step 
 	if s.cutOff(w, r, step, AfterActing) {
 		return
 	}
-	answer(w, step.reshape(reply))
+	reply = step.reshape(reply)
+	if step.Hang == MidAnswer || step.Reset == MidAnswer {
+		half(w, reply)
+		s.cutOff(w, r, step, MidAnswer)
+		return
+	}
+	answer(w, reply)
 }
 
 func (s *Server) act(r *http.Request, body []byte, step Step) Reply {
@@ -160,6 +167,17 @@ func (s *Server) wait(d time.Duration) bool {
 	case <-s.closed:
 		return false
 	}
+}
+
+// half answers with a body of which the second half is promised and doesn't come.
+func half(w http.ResponseWriter, reply Reply) {
+	if reply.Body == "" {
+		reply.Body = "  "
+	}
+	reply.Header.Set("Content-Length", strconv.Itoa(len(reply.Body)))
+	reply.Body = reply.Body[:len(reply.Body)/2]
+	answer(w, reply)
+	_ = http.NewResponseController(w).Flush() // Both protocols can.
 }
 
 func answer(w http.ResponseWriter, reply Reply) {

@@ -143,9 +143,31 @@ func TestAHangLastsUntilTheCallerGivesUp(t *testing.T) {
 	}
 }
 
+// The caller has a status, and must decide what it is worth.
+func TestAnAnswerCanStopInTheMiddle(t *testing.T) {
+	for name, step := range map[string]sim.Step{"it hangs": {Hang: sim.MidAnswer}, "it breaks off": {Reset: sim.MidAnswer}} {
+		t.Run(name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, cfg sim.Config) {
+				s := open(t, cfg)
+				s.Next(step)
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				got, err := s.post(ctx, "a")
+				require.Error(t, err)
+				if step.Hang != 0 {
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+				}
+				assert.Equal(t, 201, got.status)
+				assert.JSONEq(t, `{"ok":true}`, got.body+`:true}`)
+				assert.Equal(t, 1, s.Count("a"))
+			})
+		})
+	}
+}
+
 func TestCloseReleasesHangsAndDelays(t *testing.T) {
 	for name, step := range map[string]sim.Step{
-		"hang": {Hang: sim.BeforeActing}, "hang after": {Hang: sim.AfterActing}, "delay": {Delay: time.Hour},
+		"hang": {Hang: sim.BeforeActing}, "hang after": {Hang: sim.AfterActing}, "hang within": {Hang: sim.MidAnswer}, "delay": {Delay: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, cfg sim.Config) {

@@ -1,90 +1,75 @@
 package simtest_test
 
 import (
-	"net/http"
+	"strings"
 	"testing"
-	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/emailtest"
-	"github.com/smilefactory/integrations/email/sendgrid"
-	"github.com/smilefactory/integrations/email/ses"
-	"github.com/smilefactory/integrations/internal/sim"
-	sendgridsim "github.com/smilefactory/integrations/internal/sim/sendgrid"
-	sessim "github.com/smilefactory/integrations/internal/sim/ses"
-	"github.com/smilefactory/integrations/internal/simtest"
-	"github.com/smilefactory/integrations/resilience"
-	"github.com/smilefactory/integrations/secret"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-type pair struct {
-	primary *sendgridsim.Sim
-	backup  *sessim.Sim
-	client  *email.Client
-}
-
-// open makes a Client over both real adapters, inside as many others as asked.
-func open(t *testing.T, p resilience.Policy, deep int) pair {
-	t.Helper()
-	primary, backup := sendgridsim.New(sendgridsim.Config{Key: "k"}), sessim.New(sessim.Config{AccessKeyID: "AK"})
-	t.Cleanup(primary.Close)
-	t.Cleanup(backup.Close)
-	client, err := email.New(sendgrid.Sender{Key: secret.Literal("k"), BaseURL: primary.URL, HTTPClient: primary.Client()},
-		email.WithPolicy(p), email.WithBackup(ses.New(aws.Config{
-			Region: "eu-west-1", Credentials: credentials.NewStaticCredentialsProvider("AK", "s", ""), HTTPClient: &http.Client{Transport: backup.Client().Transport},
-		}, ses.WithBaseURL(backup.URL))))
-	require.NoError(t, err)
-	for range deep {
-		client, err = email.New(client, email.WithPolicy(p))
-		require.NoError(t, err)
-	}
-	return pair{primary, backup, client}
-}
+// backups stand behind each provider.
+var backups = map[string]string{"sendgrid": "ses", "ses": "smtp", "smtp": "sendgrid"}
 
 func TestAClientOverRealAdaptersConforms(t *testing.T) {
-	emailtest.Run(t, func(t *testing.T) emailtest.Subject {
-		s := open(t, resilience.Default, 0)
-		return emailtest.Subject{
-			Sender: s.client, Name: "sendgrid", Retries: true,
-			Sent: func() []*email.Message {
-				return append(simtest.Messages(&s.primary.Mails), simtest.Messages(&s.backup.Mails)...)
-			},
-			Break: func(trouble emailtest.Trouble) bool {
-				if trouble != emailtest.Hang {
-					return false
-				}
-				s.primary.Always(sim.Step{Hang: sim.BeforeActing})
-				s.backup.Always(sim.Step{Hang: sim.BeforeActing})
-				return true
-			},
-			Heal: func() { s.primary.Heal(); s.backup.Heal() },
+	for first, second := range backups {
+		for deep, name := range []string{first, "email/" + first} {
+			t.Run(name, func(t *testing.T) {
+				emailtest.Run(t, func(t *testing.T) emailtest.Subject {
+					primary, backup := providers[first](t), providers[second](t)
+					s := primary.Subject
+					s.Sender, s.Name, s.Retries = client(t, quick(), deep, primary, backup), name, true
+					s.Waits, s.Lacks = nil, nil
+					s.Sent = func() []*email.Message { return append(primary.Sent(), backup.Sent()...) }
+					s.Break = func(trouble emailtest.Trouble) bool {
+						if trouble == emailtest.Hang { // or the backup takes it
+							backup.Break(trouble)
+						}
+						return primary.Break(trouble)
+					}
+					s.Heal = func() { primary.Heal(); backup.Heal() }
+					return s
+				})
+			})
 		}
-	})
+	}
 }
 
 func TestNestingMakesNoMoreRequestsThanFlat(t *testing.T) {
-	p := resilience.Default
-	p.Backoff = resilience.Backoff{Initial: time.Millisecond}
 	for name, deep := range map[string]int{"flat": 0, "one deep": 1, "three deep": 3} {
 		t.Run(name, func(t *testing.T) {
-			s := open(t, p, deep)
-			s.primary.Always(sendgridsim.Error(500, "down"))
-			s.backup.Always(sessim.Error(500, "InternalFailure", "down"))
-			_, err := s.client.Send(t.Context(), &email.Message{
-				From: email.Address{Address: "a@example.com"}, To: []email.Address{{Address: "b@example.org"}}, Subject: "s", Text: "t",
-			})
+			primary, backup := openSendGrid(t), openSES(t)
+			primary.Break(emailtest.ServerError)
+			backup.Break(emailtest.ServerError)
+			_, err := client(t, quick(), deep, primary, backup).Send(t.Context(), hello())
 			require.Error(t, err)
-			assert.Equal(t, 3, s.primary.Requests())
-			assert.Equal(t, 3, s.backup.Requests())
+			assert.Equal(t, 3, primary.requests())
+			assert.Equal(t, 3, backup.requests())
 			assert.ErrorContains(t, err, "after 6 attempts")
 		})
 	}
+}
+
+func TestTwoAccountsOfOneProviderAreToldApart(t *testing.T) {
+	eu, us := openSendGrid(t), openSendGrid(t)
+	mail, err := email.New(email.Named("sendgrid-eu", eu.Sender), email.WithBackup(email.Named("sendgrid-us", us.Sender)), email.WithPolicy(quick()))
+	require.NoError(t, err)
+	eu.Break(emailtest.BadCredentials)
+	receipt, err := mail.Send(t.Context(), hello())
+	require.NoError(t, err)
+	assert.Equal(t, "sendgrid-us", receipt.Provider)
+	assert.Equal(t, []int{0, 1}, []int{eu.taken("m-1"), us.taken("m-1")})
+
+	eu.Heal()
+	receipt, err = mail.Send(t.Context(), hello())
+	require.NoError(t, err)
+	assert.Equal(t, "sendgrid-eu", receipt.Provider)
+	assert.Equal(t, 1, eu.taken("m-1"))
+
+	_, err = email.New(eu.Sender, email.WithBackup(us.Sender))
+	require.Error(t, err)
+	assert.True(t, strings.Contains(err.Error(), `"sendgrid"`), "%v", err)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // IsLoopback reports whether a host, without a port, is this machine: the only
@@ -14,6 +15,19 @@ import (
 func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// BaseURL checks the address of an API and takes the slash off its end. It must be
+// https, but for the loopback. The error doesn't quote it: it may hold a password.
+func BaseURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "", errors.New("BaseURL is not a plain URL of scheme and host")
+	case u.Scheme == "https" || u.Scheme == "http" && IsLoopback(u.Hostname()):
+		return strings.TrimRight(u.String(), "/"), nil
+	}
+	return "", errors.New("BaseURL must begin with https://; credentials and mails would travel in the clear")
 }
 
 // Limit ends the body of an answer after limit bytes: a provider can't fill our

@@ -24,6 +24,32 @@ func TestOnlyThisMachineIsTheLoopback(t *testing.T) {
 	}
 }
 
+func TestABaseURLIsPlainAndEncrypted(t *testing.T) {
+	for base, want := range map[string]string{
+		"https://api.example.com":        "https://api.example.com",
+		"https://api.example.com/v1/":    "https://api.example.com/v1",
+		"http://localhost:1/":            "http://localhost:1",
+		"http://[::1]:1":                 "http://[::1]:1",
+		"http://api.example.com":         "",
+		"http://localhost.example.com":   "",
+		"ftp://localhost":                "",
+		"api.example.com":                "",
+		"https://":                       "",
+		"https://u:private@example.com":  "",
+		"https://example.com?private":    "",
+		"https://example.com#private":    "",
+		"https://exa mple.com/private\n": "",
+		"::":                             "",
+	} {
+		got, err := transport.BaseURL(base)
+		assert.Equal(t, want, got, base)
+		if want == "" {
+			require.ErrorContains(t, err, "BaseURL", base)
+			assert.NotContains(t, err.Error(), "private")
+		}
+	}
+}
+
 type body struct {
 	io.Reader
 	closed bool

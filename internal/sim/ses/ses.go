@@ -1,9 +1,12 @@
 // Package ses simulates Amazon SES v2's SendEmail (POST /v2/email/outbound-emails)
 // on a loopback port: it refuses what the API reference says SES refuses, and
-// keeps what it accepted. Signatures are not verified, only whose key made them.
+// keeps what it accepted. Signatures are not verified, only whose key made them,
+// and when.
 //
-// Comments name the rules' sources: "SendEmail" and "Tag" are pages of the SES
-// API v2 reference, "Quotas" is the developer guide's page on service quotas.
+// Comments name the rules' sources: "SendEmail", "Message", "MessageHeader",
+// "MessageTag", "Attachment", "RawMessage", "Destination" and "Common Errors" are
+// pages of the SES API v2 reference, "Quotas" is the developer guide's page on
+// service quotas, "Signatures" is the IAM user guide's on signed requests.
 package ses
 
 import (
@@ -16,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/smilefactory/integrations/internal/sim"
 )
@@ -24,7 +28,12 @@ import (
 type Config struct {
 	// AccessKeyID that is let in. An empty one lets nobody in.
 	AccessKeyID string
-	HTTP2       bool
+	// ConfigurationSet is the only one that there is.
+	ConfigurationSet string
+	// HTTP2 serves HTTP/2 over TLS, which only [sim.Server.Client] trusts.
+	HTTP2 bool
+	// Now is the clock against which signatures are held; nil is time.Now.
+	Now func() time.Time
 }
 
 // Sim is a running simulator. It's safe for concurrent use.
@@ -41,12 +50,24 @@ const Path = "/v2/email/outbound-emails"
 const (
 	maxSize       = 40 << 20 // Quotas: message size, after base64.
 	maxRecipients = 50       // Quotas: recipients per message.
-	maxTags       = 50       // SendEmail, EmailTags.
+	maxTags       = 50       // Quotas: tags per message.
+
+	maxHeaderName  = 126 // MessageHeader.
+	maxHeaderValue = 995 // MessageHeader.
+	maxHeader      = 996 // MessageHeader: name and value together.
+	maxFileName    = 255 // Attachment, FileName.
+	maxPartHeader  = 78  // Attachment, ContentType and ContentId.
+	maxLine        = 998 // RawMessage: 1,000 with CRLF (RFC 5321).
+
+	maxSkew = 5 * time.Minute // Signatures: "must reach AWS within five minutes of the time stamp".
 )
 
 // New starts a simulator; Close ends it.
 func New(cfg Config) *Sim {
 	s := &Sim{cfg: cfg}
+	if s.cfg.Now == nil {
+		s.cfg.Now = time.Now
+	}
 	s.Server = sim.NewServer(sim.Config{HTTP2: cfg.HTTP2, MaxBody: 2 * maxSize}, s.serve)
 	return s
 }
@@ -65,10 +86,12 @@ func failure(status int, typ, message string) sim.Reply {
 type text struct{ Data, Charset string }
 
 type request struct {
-	FromEmailAddress string
-	ReplyToAddresses []string
-	Destination      struct{ ToAddresses, CcAddresses, BccAddresses []string }
-	Content          struct {
+	FromEmailAddress     string
+	ReplyToAddresses     []string
+	ConfigurationSetName string
+
+	Destination struct{ ToAddresses, CcAddresses, BccAddresses []string }
+	Content     struct {
 		Simple *struct {
 			Subject text
 			Body    struct{ Text, Html *text } //nolint:revive // the wire's name
@@ -84,20 +107,27 @@ type request struct {
 	EmailTags []struct{ Name, Value string }
 }
 
-var tag = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`) // Tag: letters, numbers, underscores, dashes; 256 at most.
+var tag = regexp.MustCompile(`^[A-Za-z0-9_-]{1,256}$`) // MessageTag: letters, numbers, underscores, dashes; 256 at most.
 
 func (s *Sim) serve(r *http.Request, body []byte) sim.Reply {
-	switch auth := r.Header.Get("Authorization"); {
-	case r.URL.Path != Path || r.Method != http.MethodPost:
-		return failure(http.StatusNotFound, "NotFoundException", "not found")
-	case auth == "": // SES common errors.
-		return failure(http.StatusForbidden, "MissingAuthenticationTokenException", "Missing Authentication Token")
-	case s.cfg.AccessKeyID == "" || !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential="+s.cfg.AccessKeyID+"/"):
-		return failure(http.StatusForbidden, "UnrecognizedClientException", "The security token included in the request is invalid.")
+	reply := s.judge(r, body)
+	if reply.Header == nil {
+		reply.Header = http.Header{}
+	}
+	reply.Header.Set("Date", s.cfg.Now().UTC().Format(http.TimeFormat))
+	return reply
+}
+
+func (s *Sim) judge(r *http.Request, body []byte) sim.Reply {
+	if refusal, ok := s.admit(r); !ok {
+		return refusal
 	}
 	var req request
 	if json.Unmarshal(body, &req) != nil {
 		return failure(http.StatusBadRequest, "SerializationException", "can't be read")
+	}
+	if set := req.ConfigurationSetName; set != "" && set != s.cfg.ConfigurationSet { // SendEmail, ConfigurationSetName.
+		return failure(http.StatusNotFound, "NotFoundException", "Configuration set <"+set+"> does not exist.")
 	}
 	m, problem := req.mail()
 	if problem != "" {
@@ -108,6 +138,28 @@ func (s *Sim) serve(r *http.Request, body []byte) sim.Reply {
 		Body: `{"MessageId":"` + m.ProviderID + `"}`,
 		Act:  func() { s.Mails.Add(m.ID, m) },
 	}
+}
+
+// admit checks who asks, and for what (Common Errors).
+func (s *Sim) admit(r *http.Request) (sim.Reply, bool) {
+	if r.URL.Path != Path || r.Method != http.MethodPost {
+		return failure(http.StatusNotFound, "UnknownOperationException", ""), false
+	}
+	auth := r.Header.Get("Authorization")
+	switch {
+	case auth == "":
+		return failure(http.StatusForbidden, "MissingAuthenticationTokenException", "Missing Authentication Token"), false
+	case s.cfg.AccessKeyID == "" || !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential="+s.cfg.AccessKeyID+"/"):
+		return failure(http.StatusForbidden, "UnrecognizedClientException", "The security token included in the request is invalid."), false
+	}
+	signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date")) // Signatures: a signed request is dated.
+	switch skew := s.cfg.Now().Sub(signed); {
+	case err != nil:
+		return failure(http.StatusForbidden, "IncompleteSignature", "Date must be in ISO-8601 'basic format'."), false
+	case skew.Abs() > maxSkew:
+		return failure(http.StatusForbidden, "InvalidSignatureException", "Signature expired: "+signed.String()), false
+	}
+	return sim.Reply{}, true
 }
 
 func (r *request) mail() (sim.Mail, string) {
@@ -150,7 +202,7 @@ func (r *request) content() (sim.Mail, string) {
 			return m, "Message length is more than 41943040 bytes long."
 		}
 		for line := range strings.SplitSeq(string(c.Raw.Data), "\r\n") {
-			if len(line) > 998 { // SendEmail, Raw: lines of 1000 octets with CRLF at most.
+			if len(line) > maxLine {
 				return m, "Lines in the message are too long."
 			}
 		}
@@ -176,8 +228,9 @@ func (r *request) simple() (sim.Mail, string) {
 		m.HTML = in.Body.Html.Data
 	}
 	size := len(m.Text) + len(m.HTML)
-	for _, h := range in.Headers { // MessageHeader: names of at most 126, values of at most 870 printable ASCII.
-		if len(h.Name) > 126 || len(h.Value) > 870 || !sim.IsASCII(h.Name+h.Value) {
+	for _, h := range in.Headers { // MessageHeader: printable ASCII, in names neither space nor colon.
+		if h.Name == "" || len(h.Name) > maxHeaderName || len(h.Value) > maxHeaderValue || len(h.Name)+len(h.Value) > maxHeader ||
+			!sim.IsASCII(h.Name+h.Value) || strings.ContainsAny(h.Name, " :") {
 			return m, "Header " + h.Name + " is invalid."
 		}
 		if m.Headers == nil {
@@ -186,8 +239,13 @@ func (r *request) simple() (sim.Mail, string) {
 		m.Headers[http.CanonicalHeaderKey(h.Name)] = h.Value
 	}
 	for _, a := range in.Attachments {
-		if a.FileName == "" || len(a.FileName) > 255 { // Attachment, FileName.
+		switch {
+		case a.FileName == "" || len(a.FileName) > maxFileName: // Attachment, FileName: required.
 			return m, "FileName is required."
+		case len(a.ContentType) > maxPartHeader || len(a.ContentId) > maxPartHeader:
+			return m, "ContentType or ContentId is too long."
+		case a.ContentDisposition != "" && a.ContentDisposition != "ATTACHMENT" && a.ContentDisposition != "INLINE": // Attachment.
+			return m, "ContentDisposition is unknown."
 		}
 		size += len(a.RawContent) * 4 / 3
 		m.Attachments = append(m.Attachments, sim.Attachment{Name: a.FileName, Type: a.ContentType, ContentID: a.ContentId, Data: a.RawContent})
@@ -223,7 +281,7 @@ func (r *request) tags(m *sim.Mail) string {
 	return ""
 }
 
-// addresses: SES has no SMTPUTF8, so the part before the @ is ASCII (SendEmail, Destination).
+// addresses: SES has no SMTPUTF8, so the part before the @ is ASCII, and what is behind it in Punycode (Destination).
 func addresses(list []string) ([]mail.Address, string) {
 	var out []mail.Address
 	for _, a := range list {
@@ -231,8 +289,10 @@ func addresses(list []string) ([]mail.Address, string) {
 		if err != nil || !sim.ValidAddress(parsed.Address) {
 			return nil, "Illegal address"
 		}
-		if local, _, _ := strings.Cut(parsed.Address, "@"); !sim.IsASCII(local) {
+		if local, domain, _ := strings.Cut(parsed.Address, "@"); !sim.IsASCII(local) {
 			return nil, "Local address contains control or whitespace"
+		} else if !sim.IsASCII(domain) {
+			return nil, "Domain contains illegal character"
 		}
 		out = append(out, *parsed)
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ func post(t *testing.T, s *ses.Sim, key, body string) (int, string) {
 	require.NoError(t, err)
 	if key != "" {
 		req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+key+"/20260101/eu-west-1/ses/aws4_request")
+		req.Header.Set("X-Amz-Date", time.Now().UTC().Format("20060102T150405Z"))
 	}
 	res, err := s.Client().Do(req)
 	require.NoError(t, err)

@@ -12,12 +12,13 @@ import (
 // The moments of a conversation that are no commands.
 const (
 	Connect = "CONNECT" // before the greeting
+	TLS     = "TLS"     // before the handshake, which can hang or break off
 	End     = "END"     // after the dot that ends a message
 )
 
 // Step is what happens at one moment of a conversation.
 type Step struct {
-	// At is a command such as "MAIL", or Connect or End.
+	// At is a command such as "MAIL", or Connect, TLS or End.
 	At string
 	// For narrows MAIL and RCPT to an address that holds this.
 	For string
@@ -33,11 +34,12 @@ type Step struct {
 	Drop sim.When
 }
 
-// Script decides what happens at the moments to come. The zero value lets everything pass. It's safe for concurrent use.
+// Script decides what happens at the moments to come, and counts them. The zero value lets everything pass. It's safe for concurrent use.
 type Script struct {
 	mu     sync.Mutex
 	queued []Step
 	always []Step
+	came   map[string]int
 }
 
 // Next queues steps, each for the next moment that it fits.
@@ -61,9 +63,20 @@ func (s *Script) Heal() {
 	s.queued, s.always = nil, nil
 }
 
+// Came is how often a moment came: a command was said, a message ended, a caller connected.
+func (s *Script) Came(at string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.came[at]
+}
+
 func (s *Script) take(at, arg string) Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.came == nil {
+		s.came = map[string]int{}
+	}
+	s.came[at]++
 	fits := func(step Step) bool { return step.At == at && strings.Contains(arg, step.For) }
 	if i := slices.IndexFunc(s.queued, fits); i >= 0 {
 		step := s.queued[i]

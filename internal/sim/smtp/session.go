@@ -56,6 +56,14 @@ func (s *Sim) converse(conn net.Conn) {
 }
 
 func (c *session) encrypt() bool {
+	switch step := c.take(TLS, ""); {
+	case step.Hang:
+		c.hang()
+		return false
+	case step.Drop != 0:
+		_ = c.breakOff()
+		return false
+	}
 	t := tls.Server(c.conn, c.tls)
 	if t.Handshake() != nil {
 		return false

@@ -3,9 +3,11 @@ package smtp_test
 import (
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net"
 	"net/textproto"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +112,9 @@ func TestAWholeConversation(t *testing.T) {
 	require.Len(t, m.Bcc, 1)
 	assert.Equal(t, "hidden@example.com", m.Bcc[0].Address)
 	assert.Equal(t, 1, s.Connections())
+	for at, n := range map[string]int{smtp.Connect: 1, "EHLO": 2, "AUTH": 1, "MAIL": 2, "RCPT": 4, smtp.End: 2, "RSET": 0} {
+		assert.Equal(t, n, s.Came(at), at)
+	}
 }
 
 func TestLoginAsksTwice(t *testing.T) {
@@ -257,6 +262,28 @@ func TestHealLetsEverythingPass(t *testing.T) {
 	assert.Contains(t, c.say("NOOP"), "500")
 	s.Heal()
 	assert.Contains(t, c.say("NOOP"), "250")
+}
+
+func TestAHandshakeCanHangAndBreakOff(t *testing.T) {
+	for _, cfg := range []smtp.Config{{}, {ImplicitTLS: true}} {
+		for _, step := range []smtp.Step{{At: smtp.TLS, Hang: true}, {At: smtp.TLS, Drop: sim.BeforeActing}} {
+			if cfg.ImplicitTLS && !step.Hang {
+				continue // so early that the connection may not be had
+			}
+			s := open(t, cfg)
+			s.Next(step)
+			c := dial(t, s)
+			if !cfg.ImplicitTLS {
+				c.answer()
+				c.say("EHLO me")
+				require.Contains(t, c.say("STARTTLS"), "220")
+			}
+			require.NoError(t, c.conn.SetDeadline(time.Now().Add(50*time.Millisecond)))
+			err := tls.Client(c.conn, &tls.Config{RootCAs: s.Pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12}).Handshake()
+			assert.Equal(t, step.Hang, errors.Is(err, os.ErrDeadlineExceeded), "%v", err)
+			require.Error(t, err)
+		}
+	}
 }
 
 func TestCloseReleasesHangsAndDelays(t *testing.T) {

@@ -1,0 +1,91 @@
+// Package simtest opens simulators as subjects of the conformance suites.
+package simtest
+
+import (
+	"context"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// Network is the way to a server. The zero value leads there.
+type Network struct {
+	mu    sync.Mutex
+	cut   bool
+	stuck chan struct{} // closed when it leads on; nil where it does
+}
+
+// DialContext is net.Dialer's, as long as the way leads there.
+func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	cut, stuck := n.cut, n.stuck
+	n.mu.Unlock()
+	if cut {
+		return nil, syscall.ECONNREFUSED
+	}
+	if stuck != nil {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-stuck:
+		}
+	}
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+// Cut refuses every new connection.
+func (n *Network) Cut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut = true
+}
+
+// Stick neither makes nor refuses a connection.
+func (n *Network) Stick() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stuck == nil {
+		n.stuck = make(chan struct{})
+	}
+}
+
+// Restore lets it lead there again.
+func (n *Network) Restore() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut = false
+	if n.stuck != nil {
+		close(n.stuck)
+		n.stuck = nil
+	}
+}
+
+// Gate stands before what a Sender asks for, such as its key. The zero value is open.
+type Gate struct {
+	mu   sync.Mutex
+	shut bool
+}
+
+// Pass returns at once, or where the gate is shut when the context ends, with its error.
+func (g *Gate) Pass(ctx context.Context) error {
+	g.mu.Lock()
+	shut := g.shut
+	g.mu.Unlock()
+	if !shut {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Shut holds whoever comes from now on.
+func (g *Gate) Shut() { g.set(true) }
+
+// Open lets them pass.
+func (g *Gate) Open() { g.set(false) }
+
+func (g *Gate) set(shut bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = shut
+}
