@@ -7,79 +7,129 @@ import (
 )
 
 // Adaptive is a limit on concurrency that finds its own height: it grows while
-// latency stays where it was and shrinks when it rises, or when the provider
-// says that it has too much. It is the gradient of Netflix's concurrency-limits
-// (Gradient2Limit) with a decrease on overload, which that has not: a provider
-// that sheds load answers quickly, and latency alone would take that for health.
+// it is used and latency shows no queue at the provider, and shrinks when it
+// does, or when the provider says that it has too much.
 //
-// Vegas was weighed: it compares with the lowest latency ever seen, which the
-// quick answers of a small request set for all large ones.
+// It is TCP Vegas (the queue is what latency has over that of an idle provider)
+// with three changes. It goes by means over a round of attempts, since a single
+// quick answer says nothing about the next one's work. It measures the idle
+// latency anew from time to time with half the limit, as BBR does, since a
+// lowest value ever seen outlives what it was true for. And it shrinks on
+// refusals, since a provider that sheds load answers quickly, which latency alone
+// takes for health. The gradient of two means (Gradient2 of Netflix's
+// concurrency-limits) was weighed: its long mean learns the queue that it should
+// find, and settled at three times what a simulated provider could do.
 type Adaptive struct {
 	// Min and Max bound the limit; Max switches it on. Min is 1 where it is zero.
 	Min, Max int
 	// Initial is where it starts; zero means 20, within Min and Max.
 	Initial int
-	// Tolerance is how much latency may rise over its long-term mean before the
-	// limit shrinks; zero means 1.5, half as much again.
-	Tolerance float64
 }
 
 const (
-	longWindow   = 600 // samples in the long-term mean; those of the original
-	smoothing    = 0.2 // share of a new estimate
-	backOffTo    = 0.9 // of the limit, on overload
-	steepest     = 0.5 // a single sample at most halves the estimate
-	queueAllowed = 4   // by which the limit grows at leisure
+	minRound     = 30 // attempts that make a mean; a round has two for each slot
+	firstProbe   = 5  // rounds until the idle latency is looked at again, doubled
+	lastProbe    = 80 // up to this while it stays as it was
+	same         = 0.1
+	queueLow     = 0.15 // of the limit may queue before it stops growing
+	queueHigh    = 0.25 // and before it shrinks
+	overloadedTo = 0.9
+	growth       = 0.1
+	usedFrom     = 0.8 // who doesn't use the limit learns nothing about it
 )
 
-// gradient is the state of an Adaptive limit.
-type gradient struct {
+// vegas is the state of an Adaptive limit.
+type vegas struct {
 	Adaptive
-	mu       sync.Mutex
-	estimate float64
-	long     float64 // mean latency in ns, exponentially weighted
-	samples  int
-	lastDrop time.Time
+	mu    sync.Mutex
+	limit float64
+	idle  float64 // latency in ns without a queue
+
+	// The round.
+	n        int
+	sum      float64
+	used     int // most at once
+	overload bool
+
+	rounds, wait int     // since the last look at the idle latency; until the next
+	probe        int     // 0: none; 1: the queue drains; 2: it is measured
+	saved        float64 // the limit before it
 }
 
-func newGradient(a Adaptive) *gradient {
+func newVegas(a Adaptive) *vegas {
 	a.Min = max(a.Min, 1)
 	if a.Initial == 0 {
 		a.Initial = 20
 	}
-	if a.Tolerance == 0 {
-		a.Tolerance = 1.5
-	}
-	return &gradient{Adaptive: a, estimate: float64(min(max(a.Initial, a.Min), a.Max))}
+	return &vegas{Adaptive: a, limit: float64(min(max(a.Initial, a.Min), a.Max)), wait: firstProbe}
 }
 
-// sample takes the latency of an attempt that ended, with how many ran at its
-// end, and returns the new limit.
-func (g *gradient) sample(now time.Time, latency time.Duration, inUse int, overload bool) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if overload {
-		if now.Sub(g.lastDrop) >= time.Duration(g.long) { // one decrease for what was in flight together
-			g.estimate, g.lastDrop = g.estimate*backOffTo, now
+func (v *vegas) current() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return int(math.Round(v.limit))
+}
+
+// sample takes an attempt that ended and how many ran at its end, and returns
+// the limit.
+func (v *vegas) sample(latency time.Duration, inUse int, overload bool) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.n++
+	v.sum += float64(max(latency, 1))
+	v.used = max(v.used, inUse)
+	v.overload = v.overload || overload
+	if v.n >= max(minRound, 2*int(v.limit)) {
+		v.round(v.sum / float64(v.n))
+		v.limit = max(float64(v.Min), min(float64(v.Max), v.limit))
+		v.n, v.sum, v.used, v.overload = 0, 0, 0, false
+	}
+	return int(math.Round(v.limit))
+}
+
+// round draws the conclusion from a round.
+func (v *vegas) round(mean float64) {
+	if v.overload {
+		if v.probe > 0 {
+			v.limit, v.probe = v.saved, 0
 		}
-		return g.limit()
+		v.limit *= overloadedTo
+		return
 	}
-	short := float64(max(latency, 1))
-	g.samples++
-	g.long += (short - g.long) / float64(min(g.samples, longWindow))
-	if g.long > 2*short { // it recovers from a long bad time at once, not over hundreds of samples
-		g.long *= 0.95
+	switch v.probe {
+	case 1:
+		v.probe = 2
+		return
+	case 2:
+		v.probed(mean)
+		return
 	}
-	if float64(inUse) < g.estimate/2 {
-		return g.limit() // who doesn't use the limit learns nothing about it
+	if v.idle == 0 || mean < v.idle || v.limit <= float64(v.Min) {
+		v.idle = mean
 	}
-	slope := max(steepest, min(1, g.Tolerance*g.long/short))
-	g.estimate += smoothing * (g.estimate*slope + queueAllowed - g.estimate)
-	return g.limit()
+	if v.rounds++; v.rounds >= v.wait {
+		v.probe, v.saved = 1, v.limit
+		v.limit /= 2
+		return
+	}
+	v.follow(mean)
 }
 
-// limit is called under the lock, or before anybody else knows of g.
-func (g *gradient) limit() int {
-	g.estimate = max(float64(g.Min), min(float64(g.Max), g.estimate))
-	return int(math.Round(g.estimate))
+// probed takes the idle latency, and looks again soon where it has changed.
+func (v *vegas) probed(mean float64) {
+	v.wait = min(2*v.wait, lastProbe)
+	if math.Abs(mean-v.idle) > same*v.idle {
+		v.wait = firstProbe
+	}
+	v.idle, v.limit, v.probe, v.rounds = mean, v.saved, 0, 0
+}
+
+func (v *vegas) follow(mean float64) {
+	queue := 1 - v.idle/mean // as a share of the limit
+	switch {
+	case queue > queueHigh:
+		v.limit *= (1 - queue) + queueLow
+	case queue < queueLow && float64(v.used) >= usedFrom*v.limit:
+		v.limit += max(1, growth*v.limit)
+	}
 }

@@ -18,7 +18,7 @@ type rules struct {
 	tripping atomic.Bool // the next failure opens, whatever the counts say
 	limiter  *rate.Limiter
 	slots    *bulkhead
-	gradient *gradient
+	vegas    *vegas
 	keys     *keyed
 }
 
@@ -141,10 +141,10 @@ func (r *rules) limits(old *rules, p Policy) {
 	}
 	limit := p.Concurrency
 	if p.Adaptive.Max > 0 {
-		if r.gradient = old.gradient; r.gradient == nil || old.policy.Adaptive != p.Adaptive {
-			r.gradient = newGradient(p.Adaptive)
+		if r.vegas = old.vegas; r.vegas == nil || old.policy.Adaptive != p.Adaptive {
+			r.vegas = newVegas(p.Adaptive)
 		}
-		limit = r.gradient.limit()
+		limit = r.vegas.current()
 	}
 	if r.slots = old.slots; limit > 0 && r.slots == nil {
 		r.slots = &bulkhead{}

@@ -269,14 +269,14 @@ func (p *permit) end(outcome error) {
 
 // timed reports whether a limit goes by the latency of attempts.
 func (p *permit) timed() bool {
-	return p.rules.gradient != nil || p.rules.policy.Breaker.SlowAfter > 0 || p.rules.policy.Hedge.Percentile > 0 || p.key != nil
+	return p.rules.vegas != nil || p.rules.policy.Breaker.SlowAfter > 0 || p.rules.policy.Hedge.Percentile > 0 || p.key != nil
 }
 
 // measured notes the latency of an attempt that was answered, or overload.
 func (p *permit) measured(now time.Time, answered, overload bool) {
-	if g := p.rules.gradient; g != nil && (overload || answered) {
+	if v := p.rules.vegas; v != nil && (overload || answered) {
 		inUse, _ := p.rules.slots.state()
-		p.rules.slots.setLimit(g.sample(now, now.Sub(p.start), inUse, overload))
+		p.rules.slots.setLimit(v.sample(now.Sub(p.start), inUse, overload))
 	}
 	if answered && p.rules.policy.Hedge.Percentile > 0 {
 		p.m.latencies.add(now.Sub(p.start))

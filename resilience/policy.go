@@ -145,7 +145,6 @@ func (p Policy) validateLimits(refuse func(bool, string, ...any)) {
 	refuse(p.Limiter != nil && p.Rate > 0, "both Limiter and Rate are set")
 	refuse(a.Max > 0 && p.Concurrency > 0, "both Adaptive and Concurrency are set")
 	refuse(a.Min < 0 || a.Max < 0 || a.Initial < 0 || a.Max > 0 && a.Min > a.Max, "Adaptive needs 0 <= Min <= Max")
-	refuse(a.Tolerance != 0 && !(a.Tolerance >= 1 && a.Tolerance <= 10), "Adaptive.Tolerance must be from 1 to 10")
 	refuse(p.MaxKeys < 0, "MaxKeys is negative")
 	refuse(p.Route >= routes, "there is no such Route")
 	for name, w := range p.Weights {
