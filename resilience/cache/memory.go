@@ -29,12 +29,12 @@ type memory[T any] struct{ *otter.Cache[id, entry[T]] }
 
 func newMemory[T any](size int, base time.Time) (*memory[T], error) {
 	m, err := otter.New(&otter.Options[id, entry[T]]{
-		MaximumWeight:    uint64(size), //nolint:gosec // checked not negative
-		Weigher:          func(_ id, e entry[T]) uint32 { return e.weight },
+		MaximumWeight: uint64(size), //nolint:gosec // checked not negative
+		Weigher:       func(_ id, e entry[T]) uint32 { return e.weight },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[id, entry[T]]) time.Duration {
 			return max(e.Value.keep-e.Value.since(e.SnapshotAtNano), 1)
 		}),
-		Clock:            clock{base},
+		Clock: clock{base},
 	})
 	return &memory[T]{m}, err
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
 // Store is a second level, such as a server that many processes share. Keys are
@@ -93,7 +95,7 @@ func (l *level) do(ctx context.Context, call func(context.Context) (stored, erro
 	switch {
 	case err == nil:
 		done(nil)
-	case ctx.Err() != nil || ofRequest(err):
+	case ctx.Err() != nil || fault.KindOf(err) == fault.Invalid:
 		done(errExcluded)
 	default:
 		done(err)
