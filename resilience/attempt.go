@@ -126,16 +126,20 @@ func (c *call) once(ctx context.Context, a *attempt, try tryFunc) error {
 
 func (c *call) injected(ctx context.Context, a *attempt, try tryFunc) error {
 	e := Event{Time: a.permit.start, Op: c.op.Name, Provider: c.prefix + a.m.name, Attempt: c.attempts}
+	var replaced error
 	for _, i := range c.g.injectors {
-		if err := i.Before(ctx, e); err != nil {
-			return err
+		instead, after := i.Inject(ctx, e)
+		if instead != nil {
+			return instead
+		}
+		if after != nil {
+			replaced = after
 		}
 	}
-	err := try(ctx, a.index)
-	for _, i := range c.g.injectors {
-		err = i.After(ctx, e, err)
+	if err := try(ctx, a.index); err != nil || replaced == nil {
+		return err
 	}
-	return err
+	return replaced
 }
 
 // unwound runs deferred: after a panic or runtime.Goexit in the provider, which

@@ -387,11 +387,16 @@ const (
 	maxPause     = fault.MaxRetryAfter
 )
 
-func (c *call) pause(ctx context.Context, m *member, now time.Time, f *fault.Error) {
-	d := min(f.RetryAfter, maxPause)
-	if d <= 0 {
-		d = defaultPause
+// pauseFor is how long a provider that asked for it is left alone.
+func pauseFor(retryAfter time.Duration) time.Duration {
+	if retryAfter <= 0 {
+		return defaultPause
 	}
+	return min(retryAfter, maxPause)
+}
+
+func (c *call) pause(ctx context.Context, m *member, now time.Time, f *fault.Error) {
+	d := pauseFor(f.RetryAfter)
 	e := Event{Type: Paused, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: d, Err: f}
 	if k := m.forKey(c.key); k != nil { // it is the key that has too much
 		m, e.Key = k, c.key

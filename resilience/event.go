@@ -79,12 +79,11 @@ type Starter interface {
 }
 
 // Injector is an Observer that may spoil attempts, to see how a service bears
-// it. Before runs in the attempt, before the provider: it may wait, and an error
-// is taken for the provider's answer. After sees the provider's answer and may
-// replace it; a success that it turns into an error has acted all the same.
+// it. Inject runs in the attempt, before the provider: it may wait, hang or
+// panic. The error instead is taken for the provider's answer, and the provider
+// isn't asked; the error after replaces its answer once it has acted.
 type Injector interface {
-	Before(ctx context.Context, e Event) error
-	After(ctx context.Context, e Event, err error) error
+	Inject(ctx context.Context, e Event) (instead, after error)
 }
 
 // ObserverFunc makes a function an Observer.

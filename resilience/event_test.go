@@ -16,29 +16,19 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/resilience"
+	"github.com/smilefactory/integrations/resilience/resiliencetest"
 )
-
-// tape is an observer that writes down what it sees.
-type tape struct{ seen []string }
-
-func (r *tape) Observe(_ context.Context, e resilience.Event) {
-	line := fmt.Sprintf("%v %s %d", e.Type, e.Provider, e.Attempt)
-	switch {
-	case e.Type == resilience.StateChanged:
-		line = fmt.Sprintf("%v %s %s → %s", e.Type, e.Provider, e.From, e.To)
-	case e.Err != nil:
-		line += " " + fault.KindOf(e.Err).String()
-	}
-	r.seen = append(r.seen, line)
-}
 
 type spanKey struct{}
 
-// tracer is a tape that also begins spans.
-type tracer struct{ tape }
+// tracer is a recorder that also begins spans.
+type tracer struct {
+	resiliencetest.Recorder
+	spans []string
+}
 
 func (r *tracer) Start(ctx context.Context, e resilience.Event) context.Context {
-	r.seen = append(r.seen, fmt.Sprintf("start %s %d", e.Provider, e.Attempt))
+	r.spans = append(r.spans, fmt.Sprintf("%s %d", e.Provider, e.Attempt))
 	return context.WithValue(ctx, spanKey{}, e.Provider)
 }
 
@@ -64,8 +54,8 @@ func TestObserversSeeEachStep(t *testing.T) {
 			members: []asker{&provider{fn: answers(fault.Unavailable)}, &provider{}},
 			policy:  func(p *resilience.Policy) { p.Retries = 1 },
 			want: []string{
-				"attempt ended p0 1 unavailable", "retry scheduled p0 1 unavailable", "attempt ended p0 2 unavailable",
-				"failed over p0 2 unavailable", "attempt ended p1 3", "call ended p1 3",
+				"attempt ended p0 1: unavailable", "retry scheduled p0 1: unavailable", "attempt ended p0 2: unavailable",
+				"failed over p0 2: unavailable", "attempt ended p1 3", "call ended p1 3",
 			},
 		},
 		"a breaker that opens and refuses": {
@@ -73,14 +63,14 @@ func TestObserversSeeEachStep(t *testing.T) {
 			policy:  func(p *resilience.Policy) { p.Retries, p.Breaker.InARow = 0, 1 },
 			ask:     func(g *resilience.Group[asker]) { _ = ask(context.Background(), g); _ = ask(context.Background(), g) },
 			want: []string{
-				"attempt ended p0 1 unavailable", "state changed p0 closed → open", "call ended  1 unavailable",
-				"refused p0 0 unavailable", "call ended  0 unavailable",
+				"attempt ended p0 1: unavailable", "state changed p0: closed → open", "call ended 1: unavailable",
+				"refused p0 0: unavailable", "call ended 0: unavailable",
 			},
 		},
 		"a pause": {
 			members: []asker{&provider{fn: answers(fault.RateLimited)}, &provider{}},
 			want: []string{
-				"attempt ended p0 1 rate limited", "paused p0 1 rate limited", "failed over p0 1 rate limited",
+				"attempt ended p0 1: rate limited", "paused p0 1: rate limited", "failed over p0 1: rate limited",
 				"attempt ended p1 2", "call ended p1 2",
 			},
 		},
@@ -91,12 +81,12 @@ func TestObserversSeeEachStep(t *testing.T) {
 				defer func() { _ = recover() }()
 				_ = ask(context.Background(), g)
 			},
-			want: []string{"panicked p0 1", "state changed p0 closed → open"},
+			want: []string{"panicked p0 1", "state changed p0: closed → open"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, o := resilience.Default, &tape{}
+				p, o := resilience.Default, &resiliencetest.Recorder{}
 				if c.policy != nil {
 					c.policy(&p)
 				}
@@ -106,7 +96,7 @@ func TestObserversSeeEachStep(t *testing.T) {
 				} else {
 					c.ask(g)
 				}
-				assert.Equal(t, c.want, o.seen)
+				o.RequireLines(t, c.want...)
 			})
 		})
 	}
@@ -125,19 +115,18 @@ func TestAStarterGivesEachAttemptItsContext(t *testing.T) {
 	o := &tracer{}
 	require.NoError(t, ask(t.Context(), observed(t, resilience.Default, o, one, two)))
 	assert.Equal(t, []any{"p0", "p1"}, spans)
-	assert.Equal(t, []string{
-		"start p0 1", "attempt ended p0 1 unsupported", "failed over p0 1 unsupported", "start p1 2", "attempt ended p1 2", "call ended p1 2",
-	}, o.seen)
+	assert.Equal(t, []string{"p0 1", "p1 2"}, o.spans)
+	o.RequireLines(t, "attempt ended p0 1: unsupported", "failed over p0 1: unsupported", "attempt ended p1 2", "call ended p1 2")
 }
 
 func TestTheOuterObserverLeavesAttemptsToTheInnerOne(t *testing.T) {
 	inner, outer := &tracer{}, &tracer{}
 	g := observed(t, resilience.Default, inner, &provider{fn: answers(fault.Unsupported)}, &provider{})
 	require.NoError(t, ask(t.Context(), observed(t, resilience.Default, outer, nested{g})))
-	assert.Equal(t, []string{
-		"start p0/p0 1", "attempt ended p0/p0 1 unsupported", "failed over p0/p0 1 unsupported", "start p0/p1 2", "attempt ended p0/p1 2",
-	}, inner.seen, "by their whole path")
-	assert.Equal(t, []string{"call ended p0/p1 2"}, outer.seen)
+	assert.Equal(t, []string{"p0/p0 1", "p0/p1 2"}, inner.spans, "by their whole path")
+	inner.RequireLines(t, "attempt ended p0/p0 1: unsupported", "failed over p0/p0 1: unsupported", "attempt ended p0/p1 2")
+	assert.Empty(t, outer.spans)
+	outer.RequireLines(t, "call ended p0/p1 2")
 }
 
 func TestTheAttemptOfABodyEndsWithItsClose(t *testing.T) {
@@ -146,7 +135,7 @@ func TestTheAttemptOfABodyEndsWithItsClose(t *testing.T) {
 		want string
 	}{
 		"read to its end": {strings.NewReader("x"), "attempt ended p0 1"},
-		"broken off":      {iotest.ErrReader(errors.New("reset")), "attempt ended p0 1 uncertain"},
+		"broken off":      {iotest.ErrReader(errors.New("reset")), "attempt ended p0 1: uncertain"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := &tracer{}
@@ -155,10 +144,10 @@ func TestTheAttemptOfABodyEndsWithItsClose(t *testing.T) {
 				return "ok", io.NopCloser(c.body), nil
 			})
 			require.NoError(t, err)
-			assert.Equal(t, []string{"start p0 1", "call ended p0 1"}, o.seen)
+			o.RequireLines(t, "call ended p0 1")
 			_, _ = io.ReadAll(body)
 			require.NoError(t, body.Close())
-			assert.Equal(t, c.want, o.seen[2])
+			o.RequireLines(t, "call ended p0 1", c.want)
 		})
 	}
 }
