@@ -2,6 +2,7 @@ package email
 
 import (
 	"net/mail"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -22,8 +23,10 @@ func ASCIIDomain(a Address) Address {
 	return a
 }
 
-// addressProblem checks a bare address. mail.ParseAddress alone accepts groups,
-// labels that start with a hyphen and local parts of 65 octets.
+// addressProblem checks a bare address. mail.ParseAddress alone accepts labels
+// that start with a hyphen and local parts of 65 octets, and reads comments and
+// quoted local parts as something else than is written: the address must come
+// out as it went in.
 func addressProblem(addr string) string {
 	at := strings.LastIndexByte(addr, '@')
 	switch {
@@ -31,15 +34,15 @@ func addressProblem(addr string) string {
 		return "is required"
 	case len(addr) > 254:
 		return "is longer than 254 octets (RFC 5321, 4.5.3.1.3)"
-	case strings.ContainsFunc(addr, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }):
-		return "must not contain spaces or control characters"
+	case strings.ContainsFunc(addr, func(r rune) bool { return r == ' ' || r == utf8.RuneError || !strconv.IsPrint(r) }):
+		return "must not contain spaces, control or invisible characters"
 	case at <= 0 || at == len(addr)-1:
 		return "must have the form local@domain"
 	case at > 64:
 		return "has a local part longer than 64 octets (RFC 5321, 4.5.3.1.1)"
 	}
 	parsed, err := mail.ParseAddress("<" + addr + ">")
-	if err != nil || parsed.Name != "" || strings.LastIndexByte(parsed.Address, '@') <= 0 {
+	if err != nil || parsed.Name != "" || parsed.Address != addr {
 		return "is not a valid address"
 	}
 	return domainProblem(addr[at+1:])

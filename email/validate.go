@@ -3,6 +3,7 @@ package email
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"mime"
 	"net/url"
@@ -20,9 +21,18 @@ const (
 	MaxAttachments = 100      //
 	MaxTags        = 10       //
 	MaxSize        = 40 << 20 // bytes of text, HTML and attachments, before encoding
+	maxReplyTo     = 50
 	maxHeaders     = 50
+	maxHeaderName  = 76
 	maxMetadata    = 50
-	maxLine        = 998 // octets of a header line (RFC 5322, 2.1.1)
+	maxKey         = 128  // octets of a metadata key
+	maxValue       = 1024 // octets of a metadata value
+	maxName        = 320  // octets of a display name
+	maxFileName    = 255  // octets of a file's name, its media type or its content id
+	maxTag         = 255  // octets
+	maxURL         = 900  // octets
+	maxLocale      = 35   // octets (RFC 5646, 4.4.1)
+	maxLine        = 998  // octets of a header line (RFC 5322, 2.1.1)
 )
 
 // ErrExpired is the cause where a mail was past its Expires time.
@@ -67,79 +77,112 @@ func (m *Message) Expired(at time.Time) bool {
 // checker collects the problems of a message.
 type checker struct{ problems []error }
 
+// maxProblems are enough to go on with.
+const maxProblems = 20
+
 func (c *checker) add(field, format string, args ...any) {
-	c.problems = append(c.problems, &FieldError{field, fmt.Sprintf(format, args...)})
+	if len(c.problems) < maxProblems {
+		c.problems = append(c.problems, &FieldError{field, fmt.Sprintf(format, args...)})
+	}
 }
 
 // text refuses what could end a header line or hide in one.
 func (c *checker) text(field, v string, limit int) bool {
-	switch {
-	case len(v) > limit:
-		c.add(field, "is %d octets long, at most %d are allowed", len(v), limit)
-	case strings.ContainsAny(v, "\r\n\x00"):
-		c.add(field, "must not contain CR, LF or NUL")
-	case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-		c.add(field, "must not contain control characters")
-	case !utf8.ValidString(v):
-		c.add(field, "is not valid UTF-8")
-	default:
-		return true
+	p := textProblem(v, limit)
+	if p != "" {
+		c.add(field, "%s", p)
 	}
-	return false
+	return p == ""
 }
 
-func (m *Message) checkAddresses(c *checker) {
-	c.address("from", m.From)
-	total := 0
-	for _, list := range []struct {
-		field     string
-		addresses []Address
-	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}, {"reply_to", m.ReplyTo}} {
-		if list.field != "reply_to" {
-			total += len(list.addresses)
-		}
-		for i, a := range list.addresses {
-			if len(c.problems) > 20 {
-				return // enough to go on with
-			}
-			c.address(fmt.Sprintf("%s[%d]", list.field, i), a)
-		}
-	}
+func textProblem(v string, limit int) string {
 	switch {
-	case total == 0:
-		c.add("to", "at least one recipient is required in to, cc or bcc")
-	case total > MaxRecipients:
-		c.add("to", "%d recipients, at most %d are allowed in to, cc and bcc together", total, MaxRecipients)
+	case len(v) > limit:
+		return fmt.Sprintf("is %d octets long, at most %d are allowed", len(v), limit)
+	case strings.ContainsAny(v, lineBreaks):
+		return "must not contain CR, LF or NUL"
+	case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+		return "must not contain control characters"
+	case !utf8.ValidString(v):
+		return "is not valid UTF-8"
+	case strings.Contains(v, "=?") && strings.ContainsAny(decoded(v), lineBreaks):
+		return "must not hide CR, LF or NUL in an encoded word (RFC 2047)"
 	}
-	c.unique(m)
+	return ""
+}
+
+const lineBreaks = "\r\n\x00"
+
+// decoded is a header's text as its reader may see it. An unknown charset is
+// taken for one that has ASCII in it, as nearly all have.
+func decoded(v string) string {
+	d := mime.WordDecoder{CharsetReader: func(_ string, r io.Reader) (io.Reader, error) { return r, nil }}
+	text, _ := d.DecodeHeader(v) // what can't be decoded stays as it is
+	return text
+}
+
+// list is a list of addresses with its field's name.
+type list struct {
+	field     string
+	addresses []Address
+}
+
+func (l list) at(i int) string { return fmt.Sprintf("%s[%d]", l.field, i) }
+
+func (m *Message) recipients() [3]list { return [3]list{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}} }
+
+// checkAddresses looks at single addresses only where there aren't too many.
+func (m *Message) checkAddresses(c *checker) {
+	c.address(func() string { return "from" }, m.From)
+	switch n := len(m.To) + len(m.Cc) + len(m.Bcc); {
+	case n == 0:
+		c.add("to", "at least one recipient is required in to, cc or bcc")
+	case n > MaxRecipients:
+		c.add("to", "%d recipients, at most %d are allowed in to, cc and bcc together", n, MaxRecipients)
+	default:
+		for _, l := range m.recipients() {
+			c.addresses(l)
+		}
+		c.unique(m)
+	}
+	if n := len(m.ReplyTo); n > maxReplyTo {
+		c.add("reply_to", "%d addresses, at most %d are allowed", n, maxReplyTo)
+		return
+	}
+	c.addresses(list{"reply_to", m.ReplyTo})
+}
+
+func (c *checker) addresses(l list) {
+	for i, a := range l.addresses {
+		c.address(func() string { return l.at(i) }, a)
+	}
+}
+
+// address takes the field's name as a function: most are never needed.
+func (c *checker) address(field func() string, a Address) {
+	if p := textProblem(a.Name, maxName); p != "" {
+		c.add(field()+".name", "%s", p)
+	}
+	if p := addressProblem(a.Address); p != "" {
+		c.add(field()+".address", "%s", p)
+	}
 }
 
 // unique refuses an address that stands twice, whatever list it is in:
 // providers either refuse such a mail or deliver it twice.
 func (c *checker) unique(m *Message) {
-	seen := make(map[string]string, len(m.To)+len(m.Cc)+len(m.Bcc))
-	for _, list := range []struct {
-		field     string
-		addresses []Address
-	}{{"to", m.To}, {"cc", m.Cc}, {"bcc", m.Bcc}} {
-		for i, a := range list.addresses {
-			field := fmt.Sprintf("%s[%d].address", list.field, i)
+	type place struct{ list, i int }
+	lists := m.recipients()
+	seen := make(map[string]place, len(m.To)+len(m.Cc)+len(m.Bcc))
+	for n, l := range lists {
+		for i, a := range l.addresses {
 			key := strings.ToLower(a.Address)
 			if first, ok := seen[key]; ok && key != "" {
-				c.add(field, "is the same as %s", first)
+				c.add(l.at(i)+".address", "is the same as %s.address", lists[first.list].at(first.i))
 				continue
 			}
-			seen[key] = field
+			seen[key] = place{n, i}
 		}
-	}
-}
-
-func (c *checker) address(field string, a Address) {
-	if a.Name != "" {
-		c.text(field+".name", a.Name, 320)
-	}
-	if p := addressProblem(a.Address); p != "" {
-		c.add(field+".address", "%s", p)
 	}
 }
 
@@ -152,6 +195,10 @@ func (m *Message) checkContent(c *checker) {
 	}
 	if m.Text == "" && m.HTML == "" {
 		c.add("text", "text or html is required")
+	}
+	if n := m.Size(); n > MaxSize {
+		c.add("attachments", "the mail has %d bytes, at most %d are allowed", n, MaxSize)
+		return // nothing so large is looked through
 	}
 	for _, f := range []struct{ field, v string }{{"text", m.Text}, {"html", m.HTML}} {
 		if !utf8.ValidString(f.v) {
@@ -167,9 +214,6 @@ func (m *Message) checkContent(c *checker) {
 	for i, a := range m.Attachments {
 		c.attachment(fmt.Sprintf("attachments[%d]", i), a)
 	}
-	if n := m.Size(); n > MaxSize {
-		c.add("attachments", "the mail has %d bytes, at most %d are allowed", n, MaxSize)
-	}
 }
 
 // Size is the number of bytes in text, HTML and attachments, before encoding.
@@ -184,15 +228,15 @@ func (m *Message) Size() int {
 func (c *checker) attachment(field string, a Attachment) {
 	if a.Name == "" {
 		c.add(field+".name", "is required")
-	} else if c.text(field+".name", a.Name, 255) && strings.ContainsAny(a.Name, `/\`) {
+	} else if c.text(field+".name", a.Name, maxFileName) && strings.ContainsAny(a.Name, `/\`) {
 		c.add(field+".name", "must be a file name, without a path")
 	}
-	if a.ContentType != "" && c.text(field+".content_type", a.ContentType, 255) {
+	if a.ContentType != "" && c.text(field+".content_type", a.ContentType, maxFileName) {
 		if t, _, err := mime.ParseMediaType(a.ContentType); err != nil || !strings.Contains(t, "/") || strings.HasPrefix(t, "multipart/") {
 			c.add(field+".content_type", "is not a media type that a file can have")
 		}
 	}
-	if a.ContentID != "" && c.text(field+".content_id", a.ContentID, 255) && strings.ContainsAny(a.ContentID, "<> \t\"") {
+	if a.ContentID != "" && c.text(field+".content_id", a.ContentID, maxFileName) && strings.ContainsAny(a.ContentID, "<> \t\"") {
 		c.add(field+".content_id", "must not contain spaces, quotes or angle brackets")
 	}
 }
@@ -211,7 +255,7 @@ func (m *Message) checkHeaders(c *checker) {
 	}
 	seen := make(map[string]bool, len(m.Headers))
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		if name == "" || len(name) > 76 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		if name == "" || len(name) > maxHeaderName || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
 			// The name may hold anything, a line break included: it is not quoted.
 			c.add("headers", "a field name is empty, longer than 76 characters or has characters that RFC 5322, 3.6.8 forbids")
 			continue
@@ -220,14 +264,14 @@ func (m *Message) checkHeaders(c *checker) {
 		switch {
 		case seen[lower]:
 			c.add(field, "stands twice, in other case")
-		case slices.Contains(reserved, lower) || strings.HasPrefix(lower, "content-"):
+		case slices.Contains(reserved, lower) || strings.HasPrefix(lower, "content-") || strings.HasPrefix(lower, "resent-"):
 			c.add(field, "is set by the library or the provider")
 		default:
 			c.text(field, m.Headers[name], maxLine-len(name)-2)
 		}
 		seen[lower] = true
 	}
-	if m.Locale != "" && c.text("locale", m.Locale, 35) &&
+	if m.Locale != "" && c.text("locale", m.Locale, maxLocale) &&
 		strings.ContainsFunc(m.Locale, func(r rune) bool { return r != '-' && !alphanumeric(r) }) {
 		c.add("locale", "is not a language tag (BCP 47)")
 	}
@@ -235,7 +279,7 @@ func (m *Message) checkHeaders(c *checker) {
 
 func (m *Message) checkUnsubscribe(c *checker) {
 	u := m.Unsubscribe
-	if u.URL != "" && c.text("unsubscribe.url", u.URL, 900) {
+	if u.URL != "" && c.text("unsubscribe.url", u.URL, maxURL) {
 		parsed, err := url.Parse(u.URL)
 		if err != nil || parsed.Scheme != "https" || parsed.Host == "" || strings.ContainsAny(u.URL, "<>, \t\"") ||
 			strings.ContainsFunc(u.URL, func(r rune) bool { return r > '~' }) {
@@ -270,7 +314,7 @@ func (m *Message) checkLabels(c *checker) {
 		case slices.Contains(m.Tags[:i], t):
 			c.add(field, "stands twice")
 		default:
-			c.text(field, t, 255)
+			c.text(field, t, maxTag)
 		}
 	}
 	if len(m.Metadata) > maxMetadata {
@@ -278,7 +322,7 @@ func (m *Message) checkLabels(c *checker) {
 		return
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
-		if k == "" || len(k) > 128 || strings.ContainsFunc(k, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
+		if k == "" || len(k) > maxKey || strings.ContainsFunc(k, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
 			c.add("metadata", "a key is not 1 to 128 of [A-Za-z0-9_-]")
 			continue
 		}
@@ -286,7 +330,7 @@ func (m *Message) checkLabels(c *checker) {
 			c.add("metadata[message_id]", "is where the message's own id travels: set id")
 			continue
 		}
-		c.text("metadata["+k+"]", m.Metadata[k], 1024)
+		c.text("metadata["+k+"]", m.Metadata[k], maxValue)
 	}
 }
 

@@ -43,7 +43,9 @@ func open(t *testing.T) *bench {
 	})
 	b.Sender = sendgrid.Sender{
 		BaseURL: b.sim.URL, HTTPClient: b.way.Client,
-		Key: secret.Func(func(ctx context.Context) (secret.Value, error) { return secret.NewValue(key), b.way.Credentials.Pass(ctx) }),
+		Key: secret.Func(func(ctx context.Context) (secret.Value, error) {
+			return secret.NewValue(key), b.way.Credentials.Pass(ctx)
+		}),
 	}
 	return b
 }
