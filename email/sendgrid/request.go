@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"mime"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,10 @@ func unsupported(m *email.Message, now time.Time) error {
 	}
 	args, _ := json.Marshal(customArgs(m)) // strings alone can't fail
 	found.require(len(args) < maxCustomArgs, "metadata", "SendGrid takes less than 10,000 bytes of custom arguments")
-	for name := range m.Headers {
+	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
+		found.require(!eventField(key), "metadata["+key+"]", "is a field of SendGrid's own in its events, which would hide it")
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 		found.require(!reserved(name), "headers["+name+"]", "is one that SendGrid sets")
 	}
 	for i, a := range m.Attachments {
@@ -120,6 +124,20 @@ func (r *refusals) names(field string, list []email.Address) {
 // doesn't refuse itself.
 func reserved(name string) bool {
 	return strings.EqualFold(name, "x-sg-id") || strings.EqualFold(name, "x-sg-eid")
+}
+
+// eventFields are SendGrid's own in its events (Event Webhook Reference: the
+// properties of delivery, engagement and account events). Custom arguments stand
+// beside them, in the same object, so that one of the same name would be lost.
+var eventFields = []string{
+	"asm_group_id", "attempt", "bounce_classification", "category", "email", "event", "ip", "pool", "reason", "response", "smtp-id",
+	"status", "timestamp", "tls", "type", "unique_args", "url", "url_offset", "useragent",
+}
+
+// eventField is true for what SendGrid puts before names of its own, too:
+// sg_event_id, sg_message_id, sg_machine_open, marketing_campaign_id and others.
+func eventField(key string) bool {
+	return slices.Contains(eventFields, key) || strings.HasPrefix(key, "sg_") || strings.HasPrefix(key, "marketing_campaign_")
 }
 
 func ascii(s string) bool {

@@ -10,7 +10,8 @@
 // What SendGrid doesn't take is refused before anything is sent, with
 // fault.Unsupported and the field's name: a mail without To, a delivery more
 // than 72 hours ahead, a mail of 30 MB, non-ASCII tags or sender's address,
-// commas and semicolons in recipients' names.
+// commas and semicolons in recipients' names, and metadata under a name that
+// SendGrid's events have already, such as "status".
 package sendgrid
 
 import (

@@ -109,6 +109,7 @@ func TestWhatSendGridCannotDoIsRefusedBeforeAnythingIsSent(t *testing.T) {
 		"semicolon in a name":         {"bcc[0].name", func(m *email.Message) { m.Bcc[0].Name = "a;b" }},
 		"non-ASCII tag":               {"tags[0]", func(m *email.Message) { m.Tags = []string{"Grüße"} }},
 		"10,000 bytes of custom args": {"metadata", func(m *email.Message) { m.Metadata = large() }},
+		"metadata that hides a field": {"metadata[email]", func(m *email.Message) { m.Metadata = map[string]string{"email": "x"} }},
 		"a reserved header":           {"headers[X-SG-EID]", func(m *email.Message) { m.Headers = map[string]string{"X-SG-EID": "x"} }},
 		"an empty file":               {"attachments[0].data", func(m *email.Message) { m.Attachments[0].Data = nil }},
 		"30 MB when encoded":          {"attachments", func(m *email.Message) { m.Attachments[0].Data = make([]byte, 23_000_000) }},
@@ -127,6 +128,29 @@ func TestWhatSendGridCannotDoIsRefusedBeforeAnythingIsSent(t *testing.T) {
 			assert.Zero(t, b.sim.Requests())
 		})
 	}
+}
+
+// In an event, custom arguments stand among SendGrid's own fields.
+func TestNoMetadataIsLostAmongTheFieldsOfAnEvent(t *testing.T) {
+	for _, key := range []string{
+		"asm_group_id", "attempt", "bounce_classification", "category", "email", "event", "ip", "marketing_campaign_id", "marketing_campaign_name",
+		"pool", "reason", "response", "sg_event_id", "sg_machine_open", "sg_message_id", "smtp-id", "status", "timestamp", "tls", "type",
+		"unique_args", "url", "url_offset", "useragent",
+	} {
+		b := open(t)
+		m := full()
+		m.Metadata = map[string]string{"order": "7", key: "x"}
+		_, err := b.Send(t.Context(), m)
+		require.ErrorIs(t, err, fault.Unsupported, key)
+		assert.ErrorContains(t, err, "metadata["+key+"]")
+		assert.Zero(t, b.sim.Requests())
+	}
+	b := open(t)
+	m := full()
+	m.Metadata = map[string]string{"order": "7", "event_id": "8", "Email": "9", "smtp_id": "10"}
+	_, err := b.Send(t.Context(), m)
+	require.NoError(t, err)
+	assert.Equal(t, m.Metadata, b.taken(t).Metadata, "others travel under their own names")
 }
 
 func large() map[string]string {

@@ -13,6 +13,8 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
+const maxLine = 998 // octets, without CRLF
+
 // idHeader carries our own id of a message.
 const idHeader = "X-Message-Id"
 
@@ -67,7 +69,12 @@ func (s *Sender) unsupported(m *email.Message, now time.Time) error {
 			return unsupported(fmt.Sprintf("tags[%d]", i), "must not hold the comma that separates them")
 		}
 	}
-	for name := range m.Headers {
+	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
+		if len(s.cfg.MetadataHeaderPrefix)+len(key)+len(": ")+len(m.Metadata[key]) > maxLine {
+			return unsupported("metadata["+key+"]", "makes a line of more than 998 octets (RFC 5322, 2.1.1)")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 		if s.own(name) {
 			return unsupported("headers["+name+"]", "is set by this provider")
 		}

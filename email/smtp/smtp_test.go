@@ -112,6 +112,7 @@ func TestWhatSMTPCannotDoIsRefusedBeforeAConnectionIsMade(t *testing.T) {
 		"tags[1]":               func(m *email.Message) { m.Tags = []string{"a", "b,c"} },
 		"headers[x-message-ID]": func(m *email.Message) { m.Headers = map[string]string{"x-message-ID": "x"} },
 		"headers[X-TAG]":        func(m *email.Message) { m.Headers = map[string]string{"X-TAG": "x"} },
+		"metadata[k]":           func(m *email.Message) { m.Metadata = map[string]string{"k": strings.Repeat("x", 990)} },
 		"headers[X-Meta-A]":     func(m *email.Message) { m.Headers = map[string]string{"X-Meta-A": "x"} },
 	} {
 		b := open(t, simulator.Config{}, smtp.Config{TagHeader: "X-Tag", MetadataHeaderPrefix: "x-meta-"})
