@@ -105,3 +105,6 @@ func (c *Client) Name() string { return c.name }
 
 // Inspect shows every provider as it stands now.
 func (c *Client) Inspect() []resilience.Status { return c.senders.Inspect() }
+
+// Control shows and changes the state of the Client's providers at run time.
+func (c *Client) Control() *resilience.Control { return c.senders.Control }
