@@ -35,7 +35,8 @@ const (
 	queueHigh    = 0.25 // and before it shrinks
 	overloadedTo = 0.9
 	growth       = 0.1
-	usedFrom     = 0.8 // who doesn't use the limit learns nothing about it
+	overloadFrom = 0.05 // share of a round that is refused or timed out; less is noise
+	usedFrom     = 0.8  // who doesn't use the limit learns nothing about it
 )
 
 // vegas is the state of an Adaptive limit.
@@ -49,7 +50,7 @@ type vegas struct {
 	n        int
 	sum      float64
 	used     int // most at once
-	overload bool
+	overload int
 
 	rounds, wait int     // since the last look at the idle latency; until the next
 	probe        int     // 0: none; 1: the queue drains; 2: it is measured
@@ -78,18 +79,20 @@ func (v *vegas) sample(latency time.Duration, inUse int, overload bool) int {
 	v.n++
 	v.sum += float64(max(latency, 1))
 	v.used = max(v.used, inUse)
-	v.overload = v.overload || overload
+	if overload {
+		v.overload++
+	}
 	if v.n >= max(minRound, 2*int(v.limit)) {
 		v.round(v.sum / float64(v.n))
 		v.limit = max(float64(v.Min), min(float64(v.Max), v.limit))
-		v.n, v.sum, v.used, v.overload = 0, 0, 0, false
+		v.n, v.sum, v.used, v.overload = 0, 0, 0, 0
 	}
 	return int(math.Round(v.limit))
 }
 
 // round draws the conclusion from a round.
 func (v *vegas) round(mean float64) {
-	if v.overload {
+	if float64(v.overload) >= overloadFrom*float64(v.n) {
 		if v.probe > 0 {
 			v.limit, v.probe = v.saved, 0
 		}

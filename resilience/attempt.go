@@ -191,7 +191,7 @@ func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 		a.permit.renew(now)
 	}
 	if a.permit.timed() && !a.inner() {
-		a.permit.measured(now, err == nil && !a.lost, f != nil && (a.timedOut || f.Kind == fault.RateLimited || f.Kind == fault.Uncertain))
+		a.permit.measured(now, err == nil && !a.lost, f != nil && (a.timedOut || f.Kind == fault.RateLimited))
 	}
 	a.permit.end(outcome)
 	if len(c.g.observers) > 0 {
