@@ -598,6 +598,7 @@ func TestWhateverCallersAndProviderDoNothingIsLost(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, c.Close(t.Context()))
 	t.Logf("%+v", c.Stats())
+	assert.Zero(t, c.Stats().StoreErrors, "callers that leave are no fault of the store")
 }
 
 func mixed(t *testing.T, c *cache.Cache[string], n int) {

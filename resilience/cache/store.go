@@ -159,7 +159,7 @@ func (c *Cache[T]) load(ctx context.Context, who id) (entry[T], bool) {
 	}
 	s, err := c.store.get(ctx, c.storeKey(who))
 	if err != nil {
-		c.blame(who, err)
+		c.blame(ctx, who, err)
 		return entry[T]{}, false
 	}
 	if !s.found {
@@ -216,7 +216,7 @@ func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
 // it, so what it stored goes again.
 func (c *Cache[T]) send(ctx context.Context, f *flight[T], data []byte) {
 	if err := c.store.set(ctx, c.storeKey(f.who), data, f.entry.keep); err != nil {
-		c.blame(f.who, err)
+		c.blame(ctx, f.who, err)
 	}
 	if c.overtaken(f) {
 		_ = c.drop(ctx, f.who)
@@ -226,18 +226,20 @@ func (c *Cache[T]) send(ctx context.Context, f *flight[T], data []byte) {
 func (c *Cache[T]) drop(ctx context.Context, who id) error {
 	err := c.store.remove(ctx, c.storeKey(who))
 	if err != nil {
-		c.blame(who, err)
+		c.blame(ctx, who, err)
 	}
 	return err
 }
 
-func (c *Cache[T]) blame(who id, err error) {
-	if err == errResting {
+// blame counts a failed call of the Store, unless it was the callers who left.
+func (c *Cache[T]) blame(ctx context.Context, who id, err error) {
+	switch {
+	case err == errResting:
 		c.stats.storeSkipped.Add(1)
-		return
+	case ctx.Err() == nil:
+		c.stats.storeErrors.Add(1)
+		c.tell(who, err)
 	}
-	c.stats.storeErrors.Add(1)
-	c.tell(who, err)
 }
 
 func (c *Cache[T]) tell(who id, err error) {
