@@ -26,8 +26,8 @@ type server struct {
 	total   atomic.Int64 // ns of those served
 }
 
-func newServer(workers int, took time.Duration) *server {
-	s := &server{took: took}
+func newServer(workers int) *server {
+	s := &server{took: 100 * time.Millisecond}
 	s.resize(workers)
 	return s
 }
@@ -84,7 +84,7 @@ func adaptivePolicy() resilience.Policy {
 // queue here instead of there; when the server changes, it follows.
 func TestAnAdaptiveLimitConvergesToWhatTheServerCanDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(10, 100*time.Millisecond)
+		s := newServer(10)
 		g := group(t, adaptivePolicy(), s)
 		check := func(phase string, workers int) {
 			rate, latency := s.load(t.Context(), g, 150, 60*time.Second)
@@ -101,7 +101,7 @@ func TestAnAdaptiveLimitConvergesToWhatTheServerCanDo(t *testing.T) {
 		s.resize(10)
 		check("the server shrinks", 10)
 
-		bare := newServer(10, 100*time.Millisecond)
+		bare := newServer(10)
 		_, latency := bare.load(t.Context(), group(t, resilience.Policy{}, bare), 150, 60*time.Second)
 		t.Logf("without a limit: %v at the server", latency.Round(time.Millisecond))
 		assert.Greater(t, latency, time.Second)
@@ -112,7 +112,7 @@ func TestAnAdaptiveLimitConvergesToWhatTheServerCanDo(t *testing.T) {
 // take that for health.
 func TestAnAdaptiveLimitStaysBelowWhatTheProviderRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(100, 100*time.Millisecond)
+		s := newServer(100)
 		s.shed = 12
 		p := adaptivePolicy()
 		g := group(t, p, s)
@@ -129,7 +129,7 @@ func TestAnAdaptiveLimitStaysWithinItsBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := adaptivePolicy()
 		p.Adaptive = resilience.Adaptive{Min: 5, Max: 8, Initial: 6}
-		s := newServer(1, 100*time.Millisecond)
+		s := newServer(1)
 		g := group(t, p, s)
 		assert.Equal(t, 6, g.Inspect()[0].Limit)
 		s.load(t.Context(), g, 50, 30*time.Second)

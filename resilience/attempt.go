@@ -36,7 +36,7 @@ func (a *attempt) inner() bool { return a.m.inner != nil || a.inside != nil }
 func (c *call) attempt(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
 	c.begin(ctx, a)
 	defer c.unwound(ctx, a)
-	err := c.try(ctx, a, try) //nolint:contextcheck // the attempt's context is the caller's
+	err := c.try(ctx, a, try)
 	a.returned = true
 	return c.finish(ctx, a, err)
 }
@@ -113,7 +113,7 @@ func (c *call) try(ctx context.Context, a *attempt, try tryFunc) error {
 	if c.hedging != nil && a.m.inner == nil {
 		return c.hedging.race(ctx, actx, c, a, try)
 	}
-	return c.once(actx, a, try)
+	return c.once(actx, a, try) //nolint:contextcheck // the attempt's context is the caller's
 }
 
 // once asks the provider, and whoever injects faults.

@@ -74,7 +74,7 @@ func (b *bulkhead) serve() {
 		first := b.waiting.Front()
 		b.waiting.Remove(first)
 		b.inUse++
-		close(first.Value.(chan struct{})) //nolint:errcheck,forcetypeassert // all are
+		close(first.Value.(chan struct{})) //nolint:forcetypeassert // all are
 	}
 }
 

@@ -17,7 +17,7 @@ var ErrDrained = errors.New("taken out of service")
 type Mode uint32
 
 const (
-	// Automatic: the breaker rules. The zero value.
+	// Automatic is the zero value: the breaker rules.
 	Automatic Mode = iota
 	// ForcedOpen refuses every call, as an open breaker does.
 	ForcedOpen

@@ -177,13 +177,13 @@ func TestASnapshotKeepsABreakerOpenOverARestart(t *testing.T) {
 func TestASnapshotKeepsPausesAndModesOfNestedProvidersToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limited := &provider{fn: func(context.Context) error { return &fault.Error{Kind: fault.RateLimited, RetryAfter: time.Minute} }}
-		make := func() *resilience.Group[asker] {
+		fresh := func() *resilience.Group[asker] {
 			return group(t, resilience.Default, nested{group(t, resilience.Default, limited, &provider{})}, &provider{})
 		}
-		old := make()
+		old := fresh()
 		require.NoError(t, ask(t.Context(), old))
 		require.NoError(t, old.Switch("p1", resilience.ForcedOpen))
-		g := make()
+		g := fresh()
 		restarted(t, old, g)
 		g.Restore([]resilience.Snapshot{{Name: "gone"}, {Name: "p0/p1", Mode: 77}})
 		all := g.Inspect()

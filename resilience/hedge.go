@@ -99,7 +99,7 @@ func (h *hedging) race(ctx, actx context.Context, c *call, a *attempt, try tryFu
 		cancelSecond(errLost)
 	}()
 	err := c.once(first, a, try)
-	lost := context.Cause(first) == errLost //nolint:errorlint // set as it is
+	lost := context.Cause(first) == errLost
 	if timer.Stop() || err == nil || ctx.Err() != nil {
 		c.attempts += r.made()
 		return err

@@ -33,7 +33,7 @@ func moody(ctx context.Context) error {
 	case n < 40:
 		runtime.Goexit()
 	case n < 200:
-		return fault.New(fault.Kind(n%int(fault.Canceled+1)), nil) //nolint:gosec // below the number of kinds
+		return fault.New(fault.Kind(n%int(fault.Canceled+1)), nil)
 	case n < 500:
 		select {
 		case <-time.After(rand.N(20 * time.Millisecond)):
@@ -149,7 +149,10 @@ func shape(ctx context.Context, g *resilience.Group[asker], n int) error {
 		}
 		return err
 	case 1:
-		for _, err := range resilience.Stream(ctx, g, opAsk, yieldOnce, "q") {
+		once := func(p asker, ctx context.Context, q string) iter.Seq2[string, error] {
+			return func(yield func(string, error) bool) { yield(p.Ask(ctx, q)) }
+		}
+		for _, err := range resilience.Stream(ctx, g, opAsk, once, "q") {
 			return err
 		}
 		return nil
@@ -158,8 +161,4 @@ func shape(ctx context.Context, g *resilience.Group[asker], n int) error {
 		return err
 	}
 	return ask(ctx, g)
-}
-
-func yieldOnce(p asker, ctx context.Context, q string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) { yield(p.Ask(ctx, q)) }
 }

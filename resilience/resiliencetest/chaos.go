@@ -63,7 +63,7 @@ type share struct {
 func (c *Chaos) Seed(seed uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rand = rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // no secret
+	c.rand = rand.New(rand.NewPCG(seed, seed))
 }
 
 // Script spoils the coming attempts at a provider (a path, "eu/ses"), one step
@@ -176,7 +176,7 @@ func (c *Chaos) pick(r *rule) Step {
 
 func (c *Chaos) float() float64 {
 	if c.rand == nil {
-		return rand.Float64() //nolint:gosec // no secret
+		return rand.Float64()
 	}
 	return c.rand.Float64()
 }
