@@ -117,6 +117,17 @@ func TestAWholeConversation(t *testing.T) {
 	}
 }
 
+func TestHELOOffersNothing(t *testing.T) {
+	s := open(t, smtp.Config{NoTLS: true})
+	c := dial(t, s)
+	c.answer()
+	assert.Equal(t, "250 localhost", c.say("HELO me"))
+	for _, line := range []string{"MAIL FROM:<>", "RCPT TO:<a@example.com>", "DATA", message} {
+		c.say(line)
+	}
+	assert.Equal(t, 1, s.Mails.Len(), "a bounce has no sender (RFC 5321, section 4.5.5)")
+}
+
 func TestLoginAsksTwice(t *testing.T) {
 	s := open(t, smtp.Config{Username: "u", Password: "p", NoTLS: true})
 	c := dial(t, s)
@@ -143,6 +154,16 @@ func TestEachRuleRefuses(t *testing.T) {
 		"a wrong user":                  {smtp.Config{Username: "u", Password: "p", NoTLS: true}, []string{"EHLO me", "AUTH PLAIN " + plain("x", "p")}, "535 5.7.8"},
 		"malformed credentials":         {smtp.Config{Username: "u", NoTLS: true}, []string{"EHLO me", "AUTH PLAIN eA=="}, "501"},
 		"a cancelled login":             {smtp.Config{Username: "u", NoTLS: true}, []string{"EHLO me", "AUTH PLAIN", "*"}, "501"},
+		"login before hello":            {smtp.Config{Username: "u", NoTLS: true}, []string{"AUTH PLAIN " + plain("u", "")}, "503"},
+		"a login that is no base64":     {smtp.Config{Username: "u", NoTLS: true}, []string{"EHLO me", "AUTH PLAIN ***"}, "501"},
+		"a login in mid-mail":           {smtp.Config{Username: "u", NoTLS: true}, []string{"EHLO me", "AUTH PLAIN " + plain("u", ""), "MAIL FROM:<f@example.com>", "AUTH PLAIN x"}, "503"},
+		"RCPT in the clear":             {smtp.Config{}, []string{"EHLO me", "RCPT TO:<a@example.com>"}, "530 5.7.0"},
+		"DATA in the clear":             {smtp.Config{}, []string{"EHLO me", "DATA"}, "530 5.7.0"},
+		"MAIL without FROM":             {open4, []string{"EHLO me", "MAIL <f@example.com>"}, "501 5.1.7"},
+		"MAIL without brackets":         {open4, []string{"EHLO me", "MAIL FROM:f@example.com"}, "501 5.1.7"},
+		"RCPT with a parameter":         {open4, []string{"EHLO me", "MAIL FROM:<f@example.com>", "RCPT TO:<a@example.com> NOTIFY=NEVER"}, "555"},
+		"a UTF-8 recipient":             {open4, []string{"EHLO me", "MAIL FROM:<f@example.com>", "RCPT TO:<ü@example.com>"}, "553 5.6.7"},
+		"SMTPUTF8 that isn't offered":   {open4, []string{"EHLO me", "MAIL FROM:<f@example.com> SMTPUTF8"}, "555"},
 		"another mechanism":             {smtp.Config{Username: "u", NoTLS: true}, []string{"EHLO me", "AUTH NTLM"}, "504"},
 		"AUTH that isn't offered":       {open4, []string{"EHLO me", "AUTH PLAIN x"}, "502"},
 		"STARTTLS that isn't offered":   {open4, []string{"EHLO me", "STARTTLS"}, "502"},
