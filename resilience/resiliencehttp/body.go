@@ -92,7 +92,7 @@ func (b *single) finish() {
 	unused := !b.read && (b.lent == nil || b.lent.over)
 	b.mu.Unlock()
 	if unused {
-		b.close()
+		_ = b.close()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -84,8 +85,8 @@ func (e *exchange) attempt(ctx context.Context, to *host) (*answer, io.ReadClose
 	}
 	e.discard(ctx)
 	w := newWire(ctx, to)
-	defer w.drop() // but where it is kept; also after a panic
-	if kind, err := e.send(w, body); err != nil {
+	defer w.drop()                                // but where it is kept; also after a panic
+	if kind, err := e.send(w, body); err != nil { //nolint:contextcheck // w is the context
 		return nil, nil, e.broken(ctx, kind, err)
 	}
 	if kind, failed := e.classify(w); failed {
@@ -102,7 +103,7 @@ func (e *exchange) send(w *wire, body io.ReadCloser) (fault.Kind, error) {
 	req := e.req.Clone(ctx)
 	req.Body = body
 	w.host.rewrite(req)
-	resp, err := e.t.base.RoundTrip(req)
+	resp, err := e.t.base.RoundTrip(req) //nolint:bodyclose // w does
 	switch {
 	case err != nil:
 		if _, std := e.t.base.(*http.Transport); std && latch.Untouched() && w.Err() == nil {
@@ -204,9 +205,9 @@ func (e *exchange) failed(err error) (*http.Response, error) {
 
 // lastAnswer is what the last attempt answered, refusals of our own left out.
 func lastAnswer(f *fault.Error) *fault.Error {
-	for i := len(f.Tried) - 1; i >= 0; i-- {
-		if !f.Tried[i].Local {
-			return f.Tried[i]
+	for _, t := range slices.Backward(f.Tried) {
+		if !t.Local {
+			return t
 		}
 	}
 	return f

@@ -98,7 +98,7 @@ func TestNoWaitIsLongerThanTheMaximum(t *testing.T) {
 		p := resilience.Default
 		p.Retries, p.Backoff = 10, resilience.Backoff{Initial: time.Second, Max: 2 * time.Second, Jitter: 1}
 		start := time.Now()
-		resp, err := newTransport(t, s, p, resiliencehttp.WithClassifier(func(r *http.Response) (fault.Kind, bool) { return fault.RateLimited, true })).RoundTrip(s.request(t, "GET", ""))
+		resp, err := newTransport(t, s, p, resiliencehttp.WithClassifier(func(*http.Response) (fault.Kind, bool) { return fault.RateLimited, true })).RoundTrip(s.request(t, "GET", ""))
 		require.NoError(t, err)
 		read(t, resp)
 		assert.LessOrEqual(t, time.Since(start), 20*time.Second)
@@ -357,11 +357,11 @@ func TestARefusedRetryGivesTheResponseThatThereWas(t *testing.T) {
 
 func TestASlotIsHeldUntilTheBodyHasEnded(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *http.Response){
-		"by reading it":                 func(t *testing.T, r *http.Response) { _, _ = io.ReadAll(r.Body) },
-		"by closing it":                 func(t *testing.T, r *http.Response) { require.NoError(t, r.Body.Close()) },
-		"by closing it twice":           func(t *testing.T, r *http.Response) { _ = r.Body.Close(); require.NoError(t, r.Body.Close()) },
-		"by reading it and closing it":  func(t *testing.T, r *http.Response) { read(t, r) },
-		"by going away and closing it ": func(t *testing.T, r *http.Response) { _, _ = io.CopyN(io.Discard, r.Body, 1); _ = r.Body.Close() },
+		"by reading it":                func(_ *testing.T, r *http.Response) { _, _ = io.ReadAll(r.Body) },
+		"by closing it":                func(t *testing.T, r *http.Response) { require.NoError(t, r.Body.Close()) },
+		"by closing it twice":          func(t *testing.T, r *http.Response) { _ = r.Body.Close(); require.NoError(t, r.Body.Close()) },
+		"by reading it and closing it": func(t *testing.T, r *http.Response) { read(t, r) },
+		"by going away and closing it": func(_ *testing.T, r *http.Response) { _, _ = io.CopyN(io.Discard, r.Body, 1); _ = r.Body.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onBoth(t, func(t *testing.T, protocol string) {
@@ -391,7 +391,7 @@ func TestAResponseWithoutABodyHoldsNothing(t *testing.T) {
 			onBoth(t, func(t *testing.T, protocol string) {
 				s := serveInBubble(t, protocol, func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(c.status) })
 				tr := newTransport(t, s, quick())
-				_, err := tr.RoundTrip(s.request(t, c.method, "")) //nolint:bodyclose // the point: nobody closes it
+				_, err := tr.RoundTrip(s.request(t, c.method, ""))
 				require.NoError(t, err)
 				assert.Zero(t, tr.Inspect()[0].InFlight)
 			})
