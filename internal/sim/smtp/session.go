@@ -162,7 +162,7 @@ func (c *session) command(line string) error {
 	}
 	return c.step(verb, arg, func() string {
 		if len(line) > maxCommand {
-			return "500 5.5.2 line too long"
+			return "500 5.5.2 line too long" // RFC 5321, section 4.5.3.1.9
 		}
 		switch verb {
 		case "EHLO", "HELO":
@@ -188,7 +188,7 @@ func (c *session) reset() { c.sender, c.recipients, c.utf8 = nil, nil, false }
 // hello resets the transaction (RFC 5321, section 4.1.4).
 func (c *session) hello(verb, name string) string {
 	if name == "" {
-		return "501 5.5.4 a name is required"
+		return "501 5.5.4 a name is required" // RFC 5321, section 4.1.1.1
 	}
 	c.greets = true
 	c.reset()
@@ -219,7 +219,7 @@ func (c *session) startTLS() error {
 	accepted := false
 	err := c.step("STARTTLS", "", func() string {
 		if !c.offersTLS() {
-			return "502 5.5.1 not offered"
+			return "502 5.5.1 not offered" // RFC 5321, section 4.2.4
 		}
 		accepted = true
 		return "220 2.0.0 ready"
@@ -258,7 +258,7 @@ func (c *session) mail(arg string) string {
 	case c.sender != nil:
 		return "503 5.5.1 nested MAIL command" // RFC 5321, section 4.1.4
 	case !ok || addr != "" && !sim.ValidAddress(addr):
-		return "501 5.1.7 bad sender address"
+		return "501 5.1.7 bad sender address" // RFC 5321, section 4.3.2; RFC 3463, section 3.2
 	case !c.speaks(addr):
 		return "553 5.6.7 SMTPUTF8 is required" // RFC 6531, section 3.5
 	case slices.ContainsFunc(params, func(p string) bool { return !c.knows(p) }):
@@ -283,11 +283,11 @@ func (c *session) rcpt(arg string) string {
 	case c.sender == nil:
 		return "503 5.5.1 MAIL first" // RFC 5321, section 4.1.4
 	case len(params) > 0:
-		return "555 5.5.4 parameter not recognized"
+		return "555 5.5.4 parameter not recognized" // RFC 5321, section 4.1.1.11
 	case !ok || !sim.ValidAddress(addr):
-		return "501 5.1.3 bad recipient address"
+		return "501 5.1.3 bad recipient address" // RFC 5321, section 4.3.2; RFC 3463, section 3.2
 	case !c.speaks(addr):
-		return "553 5.6.7 SMTPUTF8 is required"
+		return "553 5.6.7 SMTPUTF8 is required" // RFC 6531, section 3.5
 	case len(c.recipients) >= c.cfg.MaxRecipients:
 		return "452 4.5.3 too many recipients" // RFC 5321, section 4.5.3.1.10
 	}
@@ -365,7 +365,7 @@ func (c *session) text() (raw []byte, problem string, err error) {
 func (c *session) flaw(line []byte, before int) string {
 	switch {
 	case len(line) > maxText:
-		return "500 5.5.2 line too long"
+		return "500 5.5.2 line too long" // RFC 5321, section 4.5.3.1.9
 	case !bytes.HasSuffix(line, []byte("\r\n")) || bytes.ContainsRune(line[:len(line)-2], '\r'):
 		return "554 5.6.0 bare CR or LF" // RFC 5321, section 2.3.8
 	case before+len(line) > c.cfg.MaxSize:
