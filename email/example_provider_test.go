@@ -64,7 +64,10 @@ func (a Acme) request(ctx context.Context, m *email.Message) (*http.Request, err
 		return nil, fault.New(fault.Unavailable, err)
 	}
 	key, err := a.Key.Secret(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, fault.New(fault.Unavailable, ctx.Err())
+	case err != nil:
 		return nil, fault.New(fault.Denied, fmt.Errorf("acme: read Key: %w", err))
 	}
 	body, err := json.Marshal(m) // Acme is kind: its API takes our own message

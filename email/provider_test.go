@@ -1,105 +1,70 @@
 package email_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
-	"net/http/httptest"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/emailtest"
+	"github.com/smilefactory/integrations/internal/sim"
+	"github.com/smilefactory/integrations/internal/simtest"
 	"github.com/smilefactory/integrations/secret"
 )
 
 func TestTheProviderOfTheExampleConforms(t *testing.T) {
 	emailtest.Run(t, func(t *testing.T) emailtest.Subject {
-		far := new(acmeServer)
-		far.heal()
-		srv := httptest.NewServer(far)
-		t.Cleanup(srv.Close)
-		return emailtest.Subject{
-			Sender: Acme{Key: secret.Literal(acmeKey), BaseURL: srv.URL, HTTPClient: srv.Client()},
-			Name:   "acme", Secrets: []string{acmeKey}, Lacks: []emailtest.Feature{emailtest.SendAt},
-			Sent: far.sent, Break: far.fail, Heal: far.heal,
-		}
+		var taken sim.Ledger[sim.Mail]
+		server := sim.NewServer(sim.Config{}, acmeTakes(&taken))
+		way := simtest.NewHTTP(t, server, &taken, map[emailtest.Trouble]sim.Step{
+			emailtest.ServerError:    acmeRefuses(http.StatusInternalServerError, "broken"),
+			emailtest.Throttled:      acmeRefuses(http.StatusTooManyRequests, "too_fast"),
+			emailtest.BadCredentials: acmeRefuses(http.StatusForbidden, "bad_key"),
+			emailtest.Blocked:        acmeRefuses(http.StatusBadRequest, "bad_words"),
+		})
+		key := secret.Func(func(ctx context.Context) (secret.Value, error) {
+			return secret.NewValue(acmeKey), way.Credentials.Pass(ctx)
+		})
+		s := way.Subject(Acme{Key: key, BaseURL: server.URL, HTTPClient: way.Client}, "acme", acmeKey)
+		s.Lacks = []emailtest.Feature{emailtest.SendAt}
+		return s
 	})
 }
 
-const (
-	acmeKey = "acme-key-1"
-	none    = emailtest.Trouble(-1)
-)
+const acmeKey = "acme-key-1"
 
-// acmeServer is the far side of the wire: it takes mails, or is in trouble.
-type acmeServer struct {
-	trouble atomic.Int64
-
-	mu    sync.Mutex
-	mails []*email.Message
-}
-
-// fail begins a trouble, unless it is one that a server can't have.
-func (s *acmeServer) fail(t emailtest.Trouble) bool {
-	s.trouble.Store(int64(t))
-	return t != emailtest.Unreachable
-}
-
-func (s *acmeServer) heal() { s.trouble.Store(int64(none)) }
-
-func (s *acmeServer) take(m *email.Message) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mails = append(s.mails, m)
-}
-
-func (s *acmeServer) sent() []*email.Message {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.mails)
-}
-
-func (s *acmeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var m email.Message
-	if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
-		panic(http.ErrAbortHandler) // the caller left
-	}
-	switch emailtest.Trouble(s.trouble.Load()) {
-	case emailtest.ServerError:
-		w.WriteHeader(http.StatusInternalServerError)
-	case emailtest.Throttled:
-		acmeRefuses(w, http.StatusTooManyRequests, "too_fast")
-	case emailtest.BadCredentials:
-		acmeRefuses(w, http.StatusForbidden, "bad_key")
-	case emailtest.Blocked:
-		acmeRefuses(w, http.StatusBadRequest, "bad_words")
-	case emailtest.Hang:
-		<-r.Context().Done() // until the caller has gone
-	case emailtest.Reset:
-		panic(http.ErrAbortHandler)
-	case emailtest.ResetAfter:
-		s.take(&m)
-		panic(http.ErrAbortHandler)
-	case emailtest.Garbled:
-		s.take(&m)
-		w.WriteHeader(http.StatusAccepted)
-		fmt.Fprint(w, `{"id": `)
-	case emailtest.Slow:
-		time.Sleep(150 * time.Millisecond)
-		fallthrough
-	default:
-		s.take(&m)
-		w.WriteHeader(http.StatusAccepted)
-		fmt.Fprintf(w, `{"id": %q}`, "acme-"+m.ID)
+// acmeTakes is the far side of the wire. A real simulator is a package of its
+// own, which refuses what the provider refuses.
+func acmeTakes(taken *sim.Ledger[sim.Mail]) sim.Provider {
+	return func(r *http.Request, body []byte) sim.Reply {
+		var m email.Message
+		if err := json.Unmarshal(body, &m); err != nil || r.Header.Get("Authorization") != "Bearer "+acmeKey {
+			return sim.Reply{Status: http.StatusForbidden, Body: `{"error": "bad_key"}`}
+		}
+		return sim.Reply{
+			Status: http.StatusAccepted,
+			Body:   fmt.Sprintf(`{"id": %q}`, "acme-"+m.ID),
+			Act:    func() { taken.Add(m.ID, acmeMail(&m)) },
+		}
 	}
 }
 
-func acmeRefuses(w http.ResponseWriter, status int, code string) {
-	w.Header().Set("Retry-After", "7")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"error": %q, "text": %q}`, code, emailtest.Quote(acmeKey))
+// acmeRefuses is the step of an error that quotes the mail, as providers do.
+func acmeRefuses(status int, code string) sim.Step {
+	body := fmt.Sprintf(`{"error": %q, "text": %q}`, code, emailtest.Quote(acmeKey))
+	return sim.Step{Status: status, Body: body, Header: http.Header{"Retry-After": {"7"}}}
+}
+
+func acmeMail(m *email.Message) sim.Mail {
+	out := sim.Mail{
+		ID: m.ID, From: m.From, To: m.To, Cc: m.Cc, Bcc: m.Bcc, ReplyTo: m.ReplyTo, Subject: m.Subject, Text: m.Text, HTML: m.HTML,
+		Headers: maps.Collect(m.HeaderFields()), Tags: m.Tags, Metadata: m.Metadata,
+	}
+	for _, a := range m.Attachments {
+		out.Attachments = append(out.Attachments, sim.Attachment{Name: a.Name, Type: a.ContentType, ContentID: a.ContentID, Data: a.Data})
+	}
+	return out
 }
