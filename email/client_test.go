@@ -2,6 +2,7 @@ package email_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -78,23 +79,32 @@ func subject(o *emailtest.Outbox, sender email.Sender, name string) emailtest.Su
 
 func TestAMailThatMustGoAtMostOnceIsNotRepeatedWhereItMayHaveGone(t *testing.T) {
 	for once, want := range map[bool]int{true: 0, false: 1} {
-		first, second := &emailtest.Outbox{}, &named{Outbox: &emailtest.Outbox{}}
+		first, second := &emailtest.Outbox{}, &emailtest.Outbox{}
 		first.FailAlways(fault.New(fault.Uncertain, nil))
-		client, err := email.New(first, email.WithBackup(second))
+		client, err := email.New(first, email.WithBackup(email.Named("backup", second)), email.WithPolicy(quick()))
 		require.NoError(t, err)
-		m := &email.Message{
-			From: email.Address{Address: "ada@example.com"}, To: []email.Address{{Address: "grace@example.org"}}, Subject: "s", Text: "t", AtMostOnce: once,
-		}
+		m := hello()
+		m.AtMostOnce = once
 		_, err = client.Send(t.Context(), m)
 		if once {
-			assert.ErrorIs(t, err, fault.Uncertain)
+			require.ErrorIs(t, err, fault.Uncertain)
 		} else {
-			assert.NoError(t, err)
+			require.NoError(t, err)
 		}
 		assert.Len(t, second.Sent(), want)
 	}
 }
 
-type named struct{ *emailtest.Outbox }
-
-func (*named) Name() string { return "backup" }
+func TestAMailThatExpiresBetweenAttemptsIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := &emailtest.Outbox{}, &emailtest.Outbox{}
+		first.Delay(time.Hour)
+		client, err := email.New(first, email.WithBackup(email.Named("backup", second)))
+		require.NoError(t, err)
+		m := hello()
+		m.Expires = time.Now().Add(2 * time.Second) // less than the three of an attempt
+		_, err = client.Send(t.Context(), m)
+		require.ErrorIs(t, err, email.ErrExpired)
+		assert.Empty(t, second.Sent())
+	})
+}

@@ -19,7 +19,10 @@
 //   - What a provider can't do is an error of kind fault.Unsupported, never
 //     dropped in silence; the Client then asks the next provider.
 //   - A Sender makes one attempt and answers in time when its context ends.
+//   - An error says truly whether the mail may have gone, and holds nothing of it.
 //   - It is safe for concurrent use, and each call returns a Receipt of its own.
+//
+// Two Senders of one name are told apart with [Named].
 package email
 
 import (
