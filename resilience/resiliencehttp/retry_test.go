@@ -211,6 +211,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 				w.WriteHeader(map[bool]int{true: 200, false: 503}[n%3 == 0])
 				_, _ = io.WriteString(w, body)
 			})
+			s.base.MaxConnsPerHost = 1 // a response that isn't given up would stop the next attempt
 			p := quick()
 			p.Breaker, p.RetryBudget = resilience.Breaker{}, 0
 			tr := newTransport(t, s, p)
