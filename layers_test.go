@@ -20,6 +20,7 @@ const (
 	faults     layer = "fault"
 	secrets    layer = "secret"
 	mechanisms layer = "mechanism"
+	doubles    layer = "test double" // fake and suite of a mechanism
 	domains    layer = "domain"
 	suites     layer = "suite"     // fake and conformance suite of its domain
 	shared     layer = "shared"    // what the adapters of its domain share
@@ -35,6 +36,7 @@ var below = map[layer][]layer{
 	faults:     {},
 	secrets:    {},
 	mechanisms: {mechanisms, faults},
+	doubles:    {mechanisms, faults},
 	domains:    {mechanisms, faults},
 	suites:     {domains, faults},
 	shared:     {domains, faults, secrets},
@@ -54,6 +56,7 @@ var packages = map[string]struct {
 	"secret":                    {secrets, nil},
 	"resilience":                {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time", lru}},
 	"resilience/cache":          {mechanisms, []string{"github.com/maypok86/otter/v2"}},
+	"resilience/resiliencetest": {doubles, nil},
 	"resilience/resiliencehttp": {mechanisms, []string{lru}},
 	"email":                     {domains, []string{"golang.org/x/net", "golang.org/x/text"}},
 	"email/emailtest":           {suites, nil},
@@ -79,7 +82,7 @@ const (
 )
 
 // forTests are the layers that may compile what only tests need.
-var forTests = []layer{suites, simulators, rigs, examples}
+var forTests = []layer{doubles, suites, simulators, rigs, examples}
 
 func TestLayers(t *testing.T) {
 	all := list(t)
