@@ -77,11 +77,11 @@ func TestEachRuleRefusesAndEntersNothing(t *testing.T) {
 	}
 	file := func(fields string) string { return in(`"Attachments":[{` + fields + `}]`) }
 	tags := func(n int) string {
-		out := tag
+		out := []byte(tag)
 		for i := range n {
-			out += fmt.Sprintf(`,{"Name":"t%d","Value":"v"}`, i)
+			out = fmt.Appendf(out, `,{"Name":"t%d","Value":"v"}`, i)
 		}
-		return out
+		return string(out)
 	}
 	for name, c := range map[string]struct{ old, with, message string }{
 		"no recipient":               {to, ``, "Destination is missing"},
