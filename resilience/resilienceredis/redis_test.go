@@ -1,0 +1,84 @@
+package resilienceredis_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/smilefactory/integrations/resilience/resilienceredis"
+)
+
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{}) // it tells of every failed dial, which here are many
+	goleak.VerifyTestMain(m)
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// start is a server whose clock stands still, and a client of it.
+func start(t *testing.T) (*miniredis.Miniredis, *redis.Client) {
+	t.Helper()
+	server := miniredis.RunT(t)
+	server.SetTime(time.Date(2026, 7, 1, 12, 0, 0, 123_456_000, time.UTC))
+	return server, client(t, &redis.Options{Addr: server.Addr()})
+}
+
+func client(t *testing.T, options *redis.Options) *redis.Client {
+	t.Helper()
+	options.ContextTimeoutEnabled = true
+	c := redis.NewClient(options)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// hanging is a client whose server takes connections and never says a word. It
+// works in a bubble.
+func hanging(t *testing.T) (c *redis.Client, connections *atomic.Int64) {
+	t.Helper()
+	connections = new(atomic.Int64)
+	return client(t, &redis.Options{Addr: "127.0.0.1:1", Dialer: func(context.Context, string, string) (net.Conn, error) {
+		connections.Add(1)
+		ours, theirs := net.Pipe()
+		go io.Copy(io.Discard, theirs) //nolint:errcheck // until the other end is closed
+		return ours, nil
+	}}), connections
+}
+
+func TestAClientThatCannotBeBoundedIsRefused(t *testing.T) {
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
+	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	single := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
+	defer cluster.Close()
+	defer ring.Close()
+	defer single.Close()
+	for name, c := range map[string]redis.UniversalClient{"none": nil, "a Client": single, "a ClusterClient": cluster, "a Ring": ring} {
+		t.Run(name, func(t *testing.T) {
+			_, err := resilienceredis.NewCache(c, resilienceredis.CacheConfig{})
+			assert.ErrorContains(t, err, "client")
+			_, err = resilienceredis.NewLimiter(c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, Share: 1})
+			assert.ErrorContains(t, err, "client")
+			_, err = resilienceredis.NewState(c, resilienceredis.StateConfig{})
+			assert.ErrorContains(t, err, "client")
+		})
+	}
+}
+
+func TestNoErrorShowsTheServersAddress(t *testing.T) {
+	c := client(t, &redis.Options{Addr: "127.0.0.1:1", DialerRetries: 1})
+	store, err := resilienceredis.NewCache(c, resilienceredis.CacheConfig{})
+	require.NoError(t, err)
+	_, _, err = store.Get(t.Context(), "k")
+	assert.ErrorContains(t, err, "connection refused")
+	assert.NotContains(t, err.Error(), "127.0.0.1")
+}
