@@ -277,6 +277,9 @@ func content(m *email.Message) (*types.Message, bool) {
 			FileName: aws.String(a.Name), RawContent: a.Data,
 			ContentDisposition: types.AttachmentContentDispositionAttachment, ContentTransferEncoding: types.AttachmentContentTransferEncodingBase64,
 		}
+		if out.RawContent == nil {
+			out.RawContent = []byte{} // the SDK takes nil for missing
+		}
 		if a.ContentType != "" {
 			out.ContentType = aws.String(a.ContentType)
 		}

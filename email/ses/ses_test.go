@@ -373,6 +373,20 @@ func TestWhatSimpleCannotCarryGoesRaw(t *testing.T) {
 	}
 }
 
+func TestAnEmptyFileIsAFile(t *testing.T) {
+	for _, options := range [][]ses.Option{nil, {ses.WithRaw()}} {
+		b := open(t, simulator.Config{}, options...)
+		m := simple()
+		m.Attachments = []email.Attachment{{Name: "empty.txt", ContentType: "text/plain"}}
+		_, err := b.Send(t.Context(), m)
+		require.NoError(t, err)
+		got := b.way.Sent()[0].Attachments
+		require.Len(t, got, 1)
+		assert.Equal(t, "empty.txt", got[0].Name)
+		assert.Empty(t, got[0].Data)
+	}
+}
+
 func TestAnEndlessAnswerIsCut(t *testing.T) {
 	b := open(t, simulator.Config{})
 	b.sim.Next(sim.Step{Status: 500, Body: strings.Repeat("x", 3<<20)})
