@@ -3,9 +3,11 @@ package email
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/queue"
 	"github.com/smilefactory/integrations/resilience"
 )
 
@@ -16,10 +18,14 @@ var (
 )
 
 // Client is a Sender made of Senders: a primary and its backups. It is safe for
-// concurrent use and owns no goroutine.
+// concurrent use and owns no goroutine but while it Runs.
 type Client struct {
-	senders *resilience.Group[Sender]
-	name    string
+	senders    *resilience.Group[Sender]
+	name       string
+	queue      queue.Queue
+	queueFirst bool
+	kind       string       // of its jobs in the queue
+	workers    atomic.Int64 // Runs that go on
 }
 
 type settings struct {
@@ -27,6 +33,9 @@ type settings struct {
 	name      string
 	members   []resilience.Member[Sender]
 	observers []resilience.Observer
+
+	queue      queue.Queue
+	queueFirst bool
 }
 
 // Option composes a Client.
@@ -53,7 +62,7 @@ func WithName(name string) Option { return func(c *settings) { c.name = name } }
 // its method Name() string, or one given with [Named]. One with a method
 // Check() error is asked whether its settings are complete.
 func New(primary Sender, options ...Option) (*Client, error) {
-	c := settings{policy: resilience.Default, name: "email", members: []resilience.Member[Sender]{member(primary)}}
+	c := settings{policy: resilience.Default, name: defaultName, members: []resilience.Member[Sender]{member(primary)}}
 	for _, o := range options {
 		o(&c)
 	}
@@ -68,8 +77,17 @@ func New(primary Sender, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{senders: group, name: c.name}, nil
+	client := &Client{senders: group, name: c.name, queue: c.queue, queueFirst: c.queueFirst, kind: opSend.Name}
+	if c.name != defaultName { // two Clients may share a queue
+		client.kind += "." + c.name
+	}
+	if err := (&queue.Job{Kind: client.kind}).Validate(); err != nil {
+		return nil, fmt.Errorf("email: the name %q: %w", c.name, err)
+	}
+	return client, nil
 }
+
+const defaultName = "email"
 
 // memberError says which of two accounts is incomplete.
 func memberError(name string, err error) error {
@@ -80,16 +98,33 @@ func memberError(name string, err error) error {
 }
 
 // Send hands the mail to the first provider that takes it. It checks the
-// message first; see [Message.AtMostOnce] for the ambiguous case.
+// message first; see [Message.AtMostOnce] for the ambiguous case. With a queue,
+// what nobody takes now is made durable and delivered later: see [WithQueue].
 func (c *Client) Send(ctx context.Context, m *Message) (*Receipt, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
-	op := opSend
-	if m.AtMostOnce {
-		op = opSendOnce
+	m = m.WithID()
+	if c.queueFirst && !resilience.Nested(ctx, opSend.Name) {
+		return c.enqueueAt(ctx, c.queue, m, time.Time{})
 	}
-	return resilience.Call(ctx, c.senders, op, sendUnexpired, m.WithID())
+	r, err := c.send(ctx, m)
+	if err != nil {
+		return c.lastResort(ctx, m, c.op(m), err)
+	}
+	return r, nil
+}
+
+// send is a call of the providers.
+func (c *Client) send(ctx context.Context, m *Message) (*Receipt, error) {
+	return resilience.Call(ctx, c.senders, c.op(m), sendUnexpired, m)
+}
+
+func (*Client) op(m *Message) resilience.Op {
+	if m.AtMostOnce {
+		return opSendOnce
+	}
+	return opSend
 }
 
 // sendUnexpired keeps a retry or a backup from delivering what is stale by then.

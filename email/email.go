@@ -27,8 +27,11 @@ package email
 
 import (
 	"context"
+	"io"
 	"net/mail"
 	"time"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
 // Sender is the contract: one attempt to hand one message to one provider.
@@ -87,6 +90,11 @@ type Message struct {
 	// the provider. By default the mail is tried again, here or at a backup,
 	// and may arrive twice; with AtMostOnce it is not, and may be lost.
 	AtMostOnce bool
+	// InOrder makes queued mails to the same first recipient go out in the order in
+	// which they were queued. Mails that go out at once are not held back.
+	InOrder bool
+	// Priority, from -10 to 10, chooses among queued mails; see queue.Job.
+	Priority int
 	// Locale is the language of the content (BCP 47, such as "de-AT"); it
 	// becomes the Content-Language header field.
 	Locale string
@@ -103,6 +111,10 @@ type Attachment struct {
 	ContentID string
 	// Data is the content. Senders only read it.
 	Data []byte
+	// Open gives the content where Data is nil: a fresh reader each time, since a
+	// retry or a backup reads it again. It is read up to [MaxSize] for each attempt,
+	// and when the mail is queued.
+	Open func() (io.ReadCloser, error) `json:"-"`
 }
 
 // Unsubscribe says how a reader leaves the list.
@@ -124,6 +136,8 @@ const (
 	StatusAccepted Status = "accepted"
 	// StatusScheduled: the provider has taken it for delivery at SendAt.
 	StatusScheduled Status = "scheduled"
+	// StatusQueued: no provider has taken it yet; it is durable and goes out later.
+	StatusQueued Status = "queued"
 	// StatusRefused: the provider did not take it for this recipient.
 	StatusRefused Status = "refused"
 )
@@ -142,6 +156,16 @@ type Receipt struct {
 	Recipients []Recipient
 	// Attempts is how many attempts, at all providers, it took.
 	Attempts int
+	// Faults is what each provider answered last, where the mail was queued since
+	// none could take it.
+	Faults []*fault.Error
+}
+
+func (r *Receipt) setStatus(s Status) {
+	r.Status = s
+	for i := range r.Recipients {
+		r.Recipients[i].Status = s
+	}
 }
 
 // Recipient is the outcome for one address.

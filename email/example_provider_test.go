@@ -38,13 +38,13 @@ func (a Acme) Check() error {
 
 // Send makes one request.
 func (a Acme) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
-	if err := m.Validate(); err != nil {
+	m, err := m.Ready()
+	if err != nil {
 		return nil, err
 	}
 	if !m.SendAt.IsZero() {
 		return nil, fault.New(fault.Unsupported, errors.New("acme: send_at: Acme sends at once"))
 	}
-	m = m.WithID()
 	req, err := a.request(ctx, m)
 	if err != nil {
 		return nil, err

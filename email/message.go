@@ -2,15 +2,28 @@ package email
 
 import (
 	"crypto/rand"
+	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
+// Ready is what a Sender does first: it checks the message, and returns one that
+// has an ID and all its attachments' Data: m itself, or a copy. The error is that
+// of Validate, or of an attachment that can't be read.
+func (m *Message) Ready() (*Message, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	return m.WithID().loaded(MaxSize)
+}
+
 // WithID returns m itself where it has an ID, else a copy with a new one.
-// Senders call it after Validate, so that a mail always carries an id.
 func (m *Message) WithID() *Message {
 	if m.ID != "" {
 		return m
@@ -18,6 +31,50 @@ func (m *Message) WithID() *Message {
 	c := *m
 	c.ID = rand.Text() // 26 characters of base32, 130 bits
 	return &c
+}
+
+// loaded returns m itself where every attachment has its Data, else a copy in
+// which they were read, at most limit bytes of them together. The error is of
+// kind fault.Invalid and names the attachment.
+func (m *Message) loaded(limit int) (*Message, error) {
+	if !slices.ContainsFunc(m.Attachments, Attachment.unread) {
+		return m, nil
+	}
+	c := *m
+	c.Attachments = slices.Clone(m.Attachments)
+	for i := range c.Attachments {
+		a := &c.Attachments[i]
+		if !a.unread() {
+			limit -= len(a.Data)
+			continue
+		}
+		var problem string
+		if a.Data, problem = a.read(limit); problem != "" {
+			return nil, fault.New(fault.Invalid, &FieldError{fmt.Sprintf("attachments[%d]", i), problem})
+		}
+		limit -= len(a.Data)
+	}
+	return &c, nil
+}
+
+func (a Attachment) unread() bool { return a.Data == nil && a.Open != nil }
+
+func (a Attachment) read(limit int) (data []byte, problem string) {
+	r, err := a.Open()
+	if err != nil {
+		return nil, "can't be opened"
+	}
+	defer r.Close() //nolint:errcheck // only read
+	data, err = io.ReadAll(io.LimitReader(r, int64(max(limit, 0))+1))
+	switch {
+	case err != nil:
+		return nil, "can't be read"
+	case len(data) > limit:
+		return nil, "is too large: the attachments have more bytes together than are allowed"
+	case data == nil:
+		data = []byte{}
+	}
+	return data, ""
 }
 
 // HeaderFields yields the header fields that are neither addresses, subject nor

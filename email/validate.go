@@ -300,6 +300,9 @@ func (m *Message) checkLabels(c *checker) {
 	if len(m.ID) > 64 || strings.ContainsFunc(m.ID, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
 		c.add("id", "must be 1 to 64 of [A-Za-z0-9_-]")
 	}
+	if m.Priority < -10 || m.Priority > 10 {
+		c.add("priority", "must be from -10 to 10")
+	}
 	if len(m.IdempotencyKey) > 255 || strings.ContainsFunc(m.IdempotencyKey, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		c.add("idempotency_key", "must be at most 255 printable ASCII characters")
 	}

@@ -217,3 +217,11 @@ func (a *attemptContext) end() *report {
 	}
 	return inner
 }
+
+// Nested reports whether a call of that operation under ctx would run inside the
+// attempt of another Group: what a Client does when nobody answers (a queue, a
+// stale answer) is then left to the outermost one.
+func Nested(ctx context.Context, op string) bool {
+	_, outer := marksOf(ctx)
+	return outer != nil && outer.op == op
+}

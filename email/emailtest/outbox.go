@@ -43,7 +43,8 @@ func (*Outbox) Name() string { return "outbox" }
 // ends during a Delay the mail isn't kept, and the error is of kind
 // fault.Uncertain, since a sender can't know that.
 func (o *Outbox) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
-	if err := m.Validate(); err != nil {
+	m, err := m.Ready()
+	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -53,7 +54,6 @@ func (o *Outbox) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	if err := o.wait(ctx); err != nil {
 		return nil, err
 	}
-	m = m.WithID()
 	if step.err == nil || step.taken {
 		o.keep(clone(m))
 	}

@@ -69,10 +69,10 @@ func (s Sender) Check() error {
 // Send hands m to SendGrid in one request. SendGrid takes a mail as a whole: the
 // receipt has the same status for every recipient.
 func (s Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
-	if err := m.Validate(); err != nil {
+	m, err := m.Ready()
+	if err != nil {
 		return nil, err
 	}
-	m = m.WithID()
 	body, err := encode(m, s.SandboxMode, time.Now())
 	if err != nil {
 		return nil, err

@@ -121,7 +121,8 @@ func (*Sender) Name() string { return "ses" }
 
 // Send hands one mail to SES. See [email.Sender] for the errors.
 func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
-	if err := m.Validate(); err != nil {
+	m, err := m.Ready()
+	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -130,7 +131,6 @@ func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	if err := s.Check(); err != nil {
 		return nil, fault.New(fault.Denied, err)
 	}
-	m = m.WithID()
 	if err := unsupported(m); err != nil {
 		return nil, err
 	}

@@ -156,10 +156,10 @@ func (s *Sender) Close() error {
 
 // Send hands m to the server in one transaction.
 func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
-	if err := m.Validate(); err != nil {
+	m, err := m.Ready()
+	if err != nil {
 		return nil, err
 	}
-	m = m.WithID()
 	e, err := s.render(m, time.Now())
 	if err != nil {
 		return nil, err

@@ -1,0 +1,308 @@
+package email
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/queue"
+	"github.com/smilefactory/integrations/resilience"
+)
+
+// WithQueue makes a mail durable when no provider can take it and it is worth
+// trying again (see [fault.Decide]); Send then answers [StatusQueued] and no
+// error. Somebody must work on the queue: see [Client.Run].
+func WithQueue(q queue.Queue) Option { return func(c *settings) { c.queue = q } }
+
+// WithQueueFirst makes every mail durable before the first attempt, so that it
+// survives the death of this process at any moment. Send then always answers
+// [StatusQueued], and [Client.Run] makes the attempts.
+func WithQueueFirst(q queue.Queue) Option {
+	return func(c *settings) { c.queue, c.queueFirst = q, true }
+}
+
+// Enqueuer is the part of a queue that takes jobs, such as one bound to a
+// database transaction.
+type Enqueuer interface {
+	Enqueue(ctx context.Context, jobs ...queue.Job) ([]queue.Enqueued, error)
+}
+
+var errNoQueue = errors.New("email: the Client has no queue")
+
+// enqueueWithin is the time that making a mail durable may take once all
+// providers have failed, whatever is left of the caller's.
+const enqueueWithin = 5 * time.Second
+
+// SendTx makes the mail part of the caller's transaction: it is sent once that
+// commits, and never if it doesn't. tx is what the queue makes of a transaction,
+// such as the Tx method of queue/postgres.
+func (c *Client) SendTx(ctx context.Context, tx Enqueuer, m *Message) (*Receipt, error) {
+	return c.enqueueAt(ctx, tx, m, time.Time{})
+}
+
+// SendLater keeps the mail in the queue until at, for providers that can't
+// schedule or for longer than they can. It then has its usual attempts.
+func (c *Client) SendLater(ctx context.Context, m *Message, at time.Time) (*Receipt, error) {
+	return c.enqueueAt(ctx, c.queue, m, at)
+}
+
+func (c *Client) enqueueAt(ctx context.Context, q Enqueuer, m *Message, at time.Time) (*Receipt, error) {
+	if err := m.Validate(); err != nil {
+		return nil, err
+	}
+	if c.queue == nil {
+		return nil, fault.New(fault.Invalid, errNoQueue)
+	}
+	m, err := m.loaded(maxQueued)
+	if err != nil {
+		return nil, err
+	}
+	return c.enqueue(ctx, q, m.WithID(), at, nil)
+}
+
+// lastResort makes a mail durable that nobody has taken, where that is worth it.
+func (c *Client) lastResort(ctx context.Context, m *Message, op resilience.Op, err error) (*Receipt, error) {
+	if c.queue == nil || !fault.Decide(err, op.Safety).Queue || resilience.Nested(ctx, op.Name) {
+		return nil, err
+	}
+	if m.AtMostOnce && fault.MayHaveActed(err) {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueWithin)
+	defer cancel()
+	loaded, loadErr := m.loaded(maxQueued)
+	if loadErr != nil {
+		return nil, alsoFailed(err, loadErr)
+	}
+	r, queueErr := c.enqueue(ctx, c.queue, loaded, time.Now().Add(firstWait(err)), err)
+	if queueErr != nil {
+		return nil, alsoFailed(err, queueErr)
+	}
+	return r, nil
+}
+
+// firstWait leaves a provider that asked for it alone.
+func firstWait(err error) time.Duration {
+	if f, ok := fault.As(err); ok && f.RetryAfter > 0 {
+		return f.RetryAfter
+	}
+	return time.Second
+}
+
+// alsoFailed is the failure of a send whose mail couldn't be made durable either.
+func alsoFailed(err, queueErr error) error {
+	f, ok := fault.As(err)
+	if !ok {
+		return err
+	}
+	out := *f
+	out.Tried = f.Tried
+	if out.Tried == nil {
+		out.Tried = []*fault.Error{f}
+	}
+	out.Tried = append(out.Tried[:len(out.Tried):len(out.Tried)], &fault.Error{Kind: fault.KindOf(queueErr), Provider: "queue", Op: f.Op, Local: true, Err: queueErr})
+	out.Err = nil
+	return &out
+}
+
+func (c *Client) enqueue(ctx context.Context, q Enqueuer, m *Message, at time.Time, failed error) (*Receipt, error) {
+	job, err := c.job(ctx, m, at)
+	if err != nil {
+		return nil, err
+	}
+	out, err := q.Enqueue(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	r := NewReceipt(m, "queue", "")
+	r.setStatus(StatusQueued)
+	r.ID, r.Attempts = out[0].ID, 0
+	if f, ok := fault.As(failed); ok {
+		r.Attempts, r.Faults = f.Attempts, lastFaults(f)
+	}
+	return r, nil
+}
+
+// lastFaults is what each provider answered last.
+func lastFaults(f *fault.Error) []*fault.Error {
+	tried := f.Tried
+	if tried == nil {
+		tried = []*fault.Error{f}
+	}
+	var out []*fault.Error
+	at := map[string]int{}
+	for _, t := range tried {
+		if i, ok := at[t.Provider]; ok {
+			out[i] = t
+			continue
+		}
+		at[t.Provider] = len(out)
+		out = append(out, t)
+	}
+	return out
+}
+
+// stored is a mail as the queue keeps it. Its form is stable: fields are added
+// and never renamed; a version that isn't known goes to the dead letters.
+type stored struct {
+	Version int      `json:"v"`
+	Tenant  string   `json:"tenant,omitempty"`
+	Message *Message `json:"message"`
+}
+
+const storedVersion = 1
+
+// maxQueued bounds what enqueueing copies of attachments: JSON writes them in
+// base64, and [queue.MaxPayload] bounds the whole.
+const maxQueued = 20 << 20
+
+func (c *Client) job(ctx context.Context, m *Message, at time.Time) (queue.Job, error) {
+	tenant := resilience.Tenant(ctx)
+	data, err := json.Marshal(stored{storedVersion, tenant, m})
+	if err != nil {
+		return queue.Job{}, fault.New(fault.Invalid, fmt.Errorf("email: write the mail for the queue: %w", err))
+	}
+	j := queue.Job{ID: m.ID, Kind: c.kind, Payload: data, NotBefore: at, Expires: m.Expires, Priority: m.Priority}
+	if m.InOrder {
+		j.Key = digest(tenant, strings.ToLower(m.firstRecipient()))
+	}
+	if m.IdempotencyKey != "" {
+		j.DedupeKey = digest(tenant, m.IdempotencyKey)
+	}
+	return j, nil
+}
+
+// digest keeps addresses and tenants' keys out of the queue's columns.
+func digest(parts ...string) string {
+	sum := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(sum, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+func (m *Message) firstRecipient() string {
+	for _, list := range [][]Address{m.To, m.Cc, m.Bcc} {
+		if len(list) > 0 {
+			return list[0].Address
+		}
+	}
+	return ""
+}
+
+// Run delivers what is queued until ctx ends, then drains: see [queue.Queue].
+// Any number of processes may run at once. What can't be delivered goes to the
+// queue's dead letters with the reason; so does a mail that must go at most once
+// and may have gone: nobody but a person, or the provider's events, can tell.
+func (c *Client) Run(ctx context.Context, options ...queue.RunOption) error {
+	if c.queue == nil {
+		return errNoQueue
+	}
+	c.workers.Add(1)
+	defer c.workers.Add(-1)
+	return c.queue.Run(ctx, map[string]queue.Handler{c.kind: c.work}, options...)
+}
+
+// work makes one attempt at a queued mail, with all that the Client has.
+func (c *Client) work(ctx context.Context, d queue.Delivery) error {
+	var s stored
+	if err := json.Unmarshal(d.Payload, &s); err != nil || s.Message == nil {
+		return queue.Bury(errors.New("email: the stored mail can't be read"))
+	}
+	if s.Version != storedVersion {
+		return queue.Bury(fmt.Errorf("email: the stored mail has version %d, which this program doesn't know", s.Version))
+	}
+	m := s.Message
+	if m.AtMostOnce && d.Attempt > 1 && !strings.HasPrefix(d.LastError, endedWell(d.Attempt-1)) {
+		return queue.Bury(errUnsettled) // the worker died while it was sending
+	}
+	if s.Tenant != "" {
+		ctx = resilience.WithTenant(ctx, s.Tenant)
+	}
+	_, err := c.send(ctx, m)
+	if err == nil {
+		return nil
+	}
+	v := fault.Decide(err, c.op(m).Safety)
+	switch {
+	case m.AtMostOnce && fault.MayHaveActed(err):
+		return queue.Bury(fmt.Errorf("%w: %w", errUnsettled, err))
+	case ctx.Err() != nil: // the drain's end: it was cancelled by us, and comes again
+	case !v.Queue && !errors.Is(err, resilience.ErrOpen):
+		return queue.Bury(err)
+	}
+	err = fmt.Errorf("%s%w", endedWell(d.Attempt), err)
+	if f, ok := fault.As(err); ok && f.RetryAfter > 0 {
+		return queue.RetryAfter(err, f.RetryAfter)
+	}
+	return err
+}
+
+// errUnsettled is why a mail that goes at most once is given up.
+var errUnsettled = errors.New("email: it may have been sent, and must not be sent twice")
+
+// endedWell begins the error of an attempt that provably sent nothing. An
+// attempt that is missing here died with its worker.
+func endedWell(attempt int) string { return fmt.Sprintf("attempt %d: ", attempt) }
+
+// Health says whether mail goes out, and what stands in its way.
+type Health struct {
+	// Degraded: it goes out, but not as it should.
+	Degraded bool
+	// Down: no provider takes mail now, and nothing makes it durable.
+	Down bool
+	// Problems are the reasons, in words.
+	Problems []string
+	// Queue is what is in the queue, where there is one.
+	Queue *queue.Stats
+}
+
+// oldMail is how long a mail may be ready for delivery before that is a problem.
+const oldMail = 5 * time.Minute
+
+// Health looks at the providers' state and at the queue; it sends nothing.
+func (c *Client) Health(ctx context.Context) Health {
+	var h Health
+	add := func(format string, args ...any) {
+		h.Degraded = true
+		h.Problems = append(h.Problems, fmt.Sprintf(format, args...))
+	}
+	up := 0
+	for _, s := range c.Inspect() {
+		switch {
+		case s.OpenFor > 0 || s.Mode == resilience.ForcedOpen || s.Mode == resilience.Drained:
+			add("%s takes no mail: its breaker is open or it is out of service", s.Name)
+		case s.PausedFor > 0:
+			add("%s has asked to be left alone", s.Name)
+		default:
+			up++
+		}
+	}
+	h.Down = up == 0 && c.queue == nil
+	if c.queue == nil {
+		return h
+	}
+	if c.workers.Load() == 0 {
+		add("nobody works on the queue in this process: call Run")
+	}
+	stats, err := c.queue.Stats(ctx)
+	if err != nil {
+		add("the queue can't be asked: %v", err)
+		h.Down = up == 0
+		return h
+	}
+	h.Queue = &stats
+	if !stats.Oldest.IsZero() && time.Since(stats.Oldest) > oldMail {
+		add("a mail has waited in the queue since %s", stats.Oldest.UTC().Format(time.RFC3339))
+	}
+	if stats.Dead > 0 {
+		add("%d mails are dead letters", stats.Dead)
+	}
+	return h
+}
