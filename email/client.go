@@ -26,6 +26,8 @@ type Client struct {
 	queueFirst bool
 	kind       string       // of its jobs in the queue
 	workers    atomic.Int64 // Runs that go on
+	receipts   Receipts
+	keep       time.Duration
 }
 
 type settings struct {
@@ -36,6 +38,8 @@ type settings struct {
 
 	queue      queue.Queue
 	queueFirst bool
+	receipts   Receipts
+	keep       time.Duration
 }
 
 // Option composes a Client.
@@ -77,7 +81,7 @@ func New(primary Sender, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{senders: group, name: c.name, queue: c.queue, queueFirst: c.queueFirst, kind: opSend.Name}
+	client := &Client{senders: group, name: c.name, queue: c.queue, queueFirst: c.queueFirst, kind: opSend.Name, receipts: c.receipts, keep: c.keep}
 	if c.name != defaultName { // two Clients may share a queue
 		client.kind += "." + c.name
 	}
@@ -105,12 +109,20 @@ func (c *Client) Send(ctx context.Context, m *Message) (*Receipt, error) {
 		return nil, err
 	}
 	m = m.WithID()
+	if c.receipts != nil && m.IdempotencyKey != "" && !resilience.Nested(ctx, opSend.Name) {
+		return c.keyed(ctx, m, c.deliver)
+	}
+	return c.deliver(ctx, m)
+}
+
+// deliver sends now, or leaves it to the queue.
+func (c *Client) deliver(ctx context.Context, m *Message) (*Receipt, error) {
 	if c.queueFirst && !resilience.Nested(ctx, opSend.Name) {
 		return c.enqueueAt(ctx, c.queue, m, time.Time{})
 	}
 	r, err := c.send(ctx, m)
 	if err != nil {
-		return c.lastResort(ctx, m, c.op(m), err)
+		return c.lastResort(ctx, m, err)
 	}
 	return r, nil
 }

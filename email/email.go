@@ -29,6 +29,7 @@ import (
 	"context"
 	"io"
 	"net/mail"
+	"slices"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -63,6 +64,11 @@ type Message struct {
 
 	// Attachments are files, or inline images where ContentID is set.
 	Attachments []Attachment
+	// Thread is an opaque id of what the mail belongs to, 1 to 64 of [A-Za-z0-9_-]:
+	// mails of one Thread and sender's domain share a root in References (RFC 5322,
+	// 3.6.4), so that readers show them as one conversation, whatever Message-ID
+	// each provider gives them.
+	Thread string
 	// Headers are further header fields. Those that have a field of their own
 	// here, or that a provider sets (Date, Received, …), are refused.
 	Headers map[string]string
@@ -83,8 +89,8 @@ type Message struct {
 	// after it. The error then is [ErrExpired].
 	Expires time.Time
 	// IdempotencyKey is a caller's key for this mail, at most 255 printable
-	// ASCII characters. It reaches providers that deduplicate by it; it covers
-	// one call of Send, with its retries.
+	// ASCII characters. It reaches providers that deduplicate by it. By itself it
+	// covers one call of Send, with its retries; with [WithReceipts] also others.
 	IdempotencyKey string
 	// AtMostOnce decides the ambiguous case: an attempt that may have reached
 	// the provider. By default the mail is tried again, here or at a backup,
@@ -98,6 +104,8 @@ type Message struct {
 	// Locale is the language of the content (BCP 47, such as "de-AT"); it
 	// becomes the Content-Language header field.
 	Locale string
+
+	root string // the domain of Thread's root, where From was replaced
 }
 
 // Attachment is a file in a mail.
@@ -150,6 +158,9 @@ type Receipt struct {
 	Provider string
 	// ProviderID is the provider's id of the mail, which its events carry.
 	ProviderID string
+	// MessageID is the mail's Message-ID header field without angle brackets, where
+	// the provider leaves it to us or tells it.
+	MessageID string
 	// Status is that of the mail: accepted if any recipient was.
 	Status Status
 	// Recipients has one outcome each for To, Cc and Bcc, in this order.
@@ -158,7 +169,16 @@ type Receipt struct {
 	Attempts int
 	// Faults is what each provider answered last, where the mail was queued since
 	// none could take it.
-	Faults []*fault.Error
+	Faults []*fault.Error `json:"-"`
+}
+
+func (r *Receipt) clone() *Receipt {
+	if r == nil {
+		return nil
+	}
+	c := *r
+	c.Recipients, c.Faults = slices.Clone(r.Recipients), slices.Clone(r.Faults)
+	return &c
 }
 
 func (r *Receipt) setStatus(s Status) {

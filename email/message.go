@@ -1,6 +1,7 @@
 package email
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -77,15 +78,24 @@ func (a Attachment) read(limit int) (data []byte, problem string) {
 	return data, ""
 }
 
+// domain begins with the at sign.
+func domain(a Address) string {
+	a = ASCIIDomain(a)
+	return a.Address[strings.LastIndexByte(a.Address, '@'):]
+}
+
 // HeaderFields yields the header fields that are neither addresses, subject nor
-// MIME structure: Headers sorted by name, Content-Language, List-Unsubscribe
-// and List-Unsubscribe-Post. An adapter hands them on one by one.
+// MIME structure: Headers sorted by name, References, Content-Language,
+// List-Unsubscribe and List-Unsubscribe-Post. An adapter hands them on one by one.
 func (m *Message) HeaderFields() iter.Seq2[string, string] {
 	return func(yield func(name, value string) bool) {
 		for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
 			if !yield(textproto.CanonicalMIMEHeaderKey(name), m.Headers[name]) {
 				return
 			}
+		}
+		if m.Thread != "" && !yield("References", "<"+m.Thread+cmp.Or(m.root, domain(m.From))+">") {
+			return
 		}
 		if m.Locale != "" && !yield("Content-Language", m.Locale) {
 			return

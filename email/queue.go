@@ -67,7 +67,8 @@ func (c *Client) enqueueAt(ctx context.Context, q Enqueuer, m *Message, at time.
 }
 
 // lastResort makes a mail durable that nobody has taken, where that is worth it.
-func (c *Client) lastResort(ctx context.Context, m *Message, op resilience.Op, err error) (*Receipt, error) {
+func (c *Client) lastResort(ctx context.Context, m *Message, err error) (*Receipt, error) {
+	op := c.op(m)
 	if c.queue == nil || !fault.Decide(err, op.Safety).Queue || resilience.Nested(ctx, op.Name) {
 		return nil, err
 	}

@@ -300,6 +300,14 @@ func (m *Message) checkLabels(c *checker) {
 	if len(m.ID) > 64 || strings.ContainsFunc(m.ID, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
 		c.add("id", "must be 1 to 64 of [A-Za-z0-9_-]")
 	}
+	if len(m.Thread) > 64 || strings.ContainsFunc(m.Thread, func(r rune) bool { return r != '-' && r != '_' && !alphanumeric(r) }) {
+		c.add("thread", "must be 1 to 64 of [A-Za-z0-9_-]")
+	}
+	for name := range m.Headers {
+		if m.Thread != "" && strings.EqualFold(name, "references") {
+			c.add("thread", "and headers[References] are both set")
+		}
+	}
 	if m.Priority < -10 || m.Priority > 10 {
 		c.add("priority", "must be from -10 to 10")
 	}
