@@ -25,6 +25,8 @@
 //     in every caller that waits for it; one that ends its goroutine ends theirs.
 //   - A value is handed to many callers: it must not be changed, unless [Config.Clone]
 //     makes a copy for each.
+//   - Inside another Group's attempt of the same operation a call is joined by none
+//     and gets no stale answer: both are for the outermost Client to do.
 //   - A Store that is down, slow or gives garbage fails no call.
 package cache
 
@@ -181,6 +183,9 @@ func (c *Cache[T]) Do(ctx context.Context, op resilience.Op, key string, fn func
 	if e, now, ok := c.memory.get(who); ok && e.fresh(now) {
 		c.stats.hits.Add(1)
 		return c.answer(e, now, nil), nil
+	}
+	if resilience.Nested(ctx, op.Name) {
+		return c.alone(ctx, who, fn)
 	}
 	f, e := c.join(ctx, who, fn)
 	if f == nil { // answered while we looked

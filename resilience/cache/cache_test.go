@@ -740,3 +740,95 @@ func ExampleCache_Do() {
 	// 1.09 true unavailable <nil>
 	// 0 false <nil> not found
 }
+
+// A Client inside a Client.
+
+type bank = func(context.Context) (int64, error)
+
+// nested is a Group whose first member is a Client made of a Group and a Cache.
+func nested(t *testing.T, c *cache.Cache[int64], inside, beside bank) func() (int64, error) {
+	t.Helper()
+	inner, err := resilience.New(resilience.Default, []resilience.Member[bank]{{Name: "a", Provider: inside}, {Name: "b", Provider: inside}})
+	require.NoError(t, err)
+	client := func(ctx context.Context) (int64, error) {
+		a, err := c.Do(ctx, opRead, "k", func(ctx context.Context) (int64, error) { return callBank(ctx, inner) })
+		return a.Value, err
+	}
+	outer, err := resilience.New(resilience.Default, []resilience.Member[bank]{{Name: "client", Provider: client}, {Name: "beside", Provider: beside}})
+	require.NoError(t, err)
+	return func() (int64, error) { return callBank(t.Context(), outer) }
+}
+
+func callBank(ctx context.Context, g *resilience.Group[bank]) (int64, error) {
+	return resilience.Do(ctx, g, opRead, func(ctx context.Context, b bank) (int64, error) { return b(ctx) })
+}
+
+func TestInsideAnotherGroupsAttempt(t *testing.T) {
+	t.Run("the backup is asked rather than a stale answer given", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := open(t, cache.Config[int64]{TTL: time.Minute, Stale: time.Hour})
+			var down atomic.Bool
+			ask := nested(t, c, func(context.Context) (int64, error) {
+				if down.Load() {
+					return 0, fault.New(fault.Unavailable, errBad)
+				}
+				return 1, nil
+			}, func(context.Context) (int64, error) { return 2, nil })
+			got, err := ask()
+			require.NoError(t, err)
+			assert.EqualValues(t, 1, got)
+			down.Store(true)
+			got, err = ask()
+			require.NoError(t, err)
+			assert.EqualValues(t, 1, got, "a fresh one is given")
+			time.Sleep(2 * time.Minute)
+			got, err = ask()
+			require.NoError(t, err)
+			assert.EqualValues(t, 2, got)
+			assert.Zero(t, c.Stats().Stale)
+		})
+	})
+	t.Run("the inner failover outlasts the outer attempt", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := open(t, cache.Config[int64]{Store: newStore()})
+			var calls atomic.Int64
+			ask := nested(t, c, func(ctx context.Context) (int64, error) {
+				if calls.Add(1) == 1 {
+					<-ctx.Done()
+					return 0, ctx.Err()
+				}
+				time.Sleep(2 * time.Second)
+				return 1, nil
+			}, func(context.Context) (int64, error) { return 2, nil })
+			start := time.Now()
+			got, err := ask()
+			require.NoError(t, err)
+			assert.EqualValues(t, 1, got)
+			assert.Equal(t, 5*time.Second, time.Since(start), "3 s at the first, 2 s at the second")
+			settle(t, c)
+		})
+	})
+	t.Run("a panic leaves nothing behind", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := open(t, cache.Config[int64]{Store: newStore()})
+			ask := nested(t, c, func(context.Context) (int64, error) { panic(errBad) }, nil)
+			assert.PanicsWithValue(t, errBad, func() { _, _ = ask() })
+			settle(t, c)
+			assert.EqualValues(t, 1, c.Stats().Panicked)
+		})
+	})
+	t.Run("the answer reaches memory and the store", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStore()
+			c := open(t, cache.Config[int64]{Store: s})
+			ask := nested(t, c, func(context.Context) (int64, error) { return 1, nil }, nil)
+			for range 2 {
+				_, err := ask()
+				require.NoError(t, err)
+			}
+			settle(t, c)
+			assert.Len(t, s.keys(), 1)
+			assert.EqualValues(t, 1, c.Stats().Upstream)
+		})
+	})
+}

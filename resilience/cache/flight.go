@@ -80,17 +80,53 @@ func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T
 	if ok && e.fresh(now) {
 		return nil, e
 	}
+	f := c.begin(who)
+	f.callers, f.entry, f.have = 1, e, ok
+	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	f.slot.flight = f
+	go c.fly(ctx, f, fn)
+	return f, entry[T]{}
+}
+
+// begin makes a flight that nobody has joined yet. It must be ended.
+func (c *Cache[T]) begin(who id) *flight[T] {
+	s := c.slots[who]
 	if s == nil {
 		s = &slot[T]{}
 		c.slots[who] = s
 	}
-	f := &flight[T]{who: who, slot: s, epoch: s.epoch, callers: 1, landed: make(chan struct{}), entry: e, have: ok}
-	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.flight = f
 	s.users++
 	c.running++
-	go c.fly(ctx, f, fn)
-	return f, entry[T]{}
+	return &flight[T]{who: who, slot: s, epoch: s.epoch, landed: make(chan struct{})}
+}
+
+// alone makes the call in the caller's goroutine and under its own context, which
+// a Group inside must see: it is an attempt of the Group around it.
+func (c *Cache[T]) alone(ctx context.Context, who id, fn func(context.Context) (T, error)) (Answer[T], error) {
+	c.mu.Lock()
+	f := c.begin(who)
+	c.mu.Unlock()
+	var data []byte
+	returned := false
+	defer func() {
+		if !returned {
+			c.stats.panicked.Add(1)
+		}
+		if data == nil {
+			c.end(f)
+			return
+		}
+		go c.deliver(ctx, f, data)
+	}()
+	data = c.fill(ctx, f, fn)
+	if !c.land(f) {
+		data = nil
+	}
+	returned = true
+	if f.err != nil { // a stale answer is for the outermost to give
+		return Answer[T]{}, f.err
+	}
+	return c.result(f)
 }
 
 // leave is a caller's whose own context has ended. The last one ends the flight.
@@ -129,13 +165,22 @@ func (c *Cache[T]) result(f *flight[T]) (Answer[T], error) {
 // fly is the goroutine of a flight. Callers have their answer before the Store
 // has it.
 func (c *Cache[T]) fly(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) {
+	var data []byte
+	defer func() { // even where fn ends this goroutine
+		f.cancel()
+		if data == nil {
+			c.end(f)
+			return
+		}
+		c.deliver(ctx, f, data)
+	}()
+	data = c.fetch(ctx, f, fn)
+}
+
+// deliver puts the answer into the Store, whoever has left meanwhile.
+func (c *Cache[T]) deliver(ctx context.Context, f *flight[T], data []byte) {
 	defer c.end(f)
-	defer f.cancel()
-	data := c.fetch(ctx, f, fn)
-	if data == nil {
-		return
-	}
-	_ = protect(func() error { c.send(ctx, f, data); return nil })
+	_ = protect(func() error { c.send(context.WithoutCancel(ctx), f, data); return nil })
 }
 
 // fetch gets the answer and lands, however fn ends. It returns what is for the
@@ -162,7 +207,8 @@ func (c *Cache[T]) fetch(ctx context.Context, f *flight[T], fn func(context.Cont
 
 // fill asks the Store, then fn.
 func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) []byte {
-	if e, ok := c.load(ctx, f.who); ok && (!f.have || e.made > f.entry.made) {
+	// A Group inside must be the first to see ctx's deadline.
+	if e, ok := c.load(context.WithoutCancel(ctx), f.who); ok && (!f.have || e.made > f.entry.made) {
 		f.entry, f.have, f.newer = e, true, true
 	}
 	if f.have && f.entry.fresh(c.now()) {
