@@ -17,11 +17,11 @@ func TestTheCodeInTheDocumentationIsThatOfTheExamples(t *testing.T) {
 	require.NoError(t, err)
 	files, err := filepath.Glob("*/example_test.go")
 	require.NoError(t, err)
-	var examples string
+	var examples strings.Builder
 	for _, f := range append(files, "example_test.go") {
 		code, err := os.ReadFile(f)
 		require.NoError(t, err)
-		examples += flat(string(code))
+		examples.WriteString(flat(string(code)))
 	}
 	blocks := strings.Split(string(page), "```go\n")[1:]
 	require.NotEmpty(t, blocks)
@@ -29,7 +29,7 @@ func TestTheCodeInTheDocumentationIsThatOfTheExamples(t *testing.T) {
 		code, _, closed := strings.Cut(b, "```")
 		require.True(t, closed)
 		for part := range strings.SplitSeq(code, "…\n") {
-			assert.Contains(t, examples, flat(part))
+			assert.Contains(t, examples.String(), flat(part))
 		}
 	}
 }
