@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,9 +108,17 @@ func alsoFailed(err, queueErr error) error {
 	if out.Tried == nil {
 		out.Tried = []*fault.Error{f}
 	}
-	out.Tried = append(out.Tried[:len(out.Tried):len(out.Tried)], &fault.Error{Kind: fault.KindOf(queueErr), Provider: "queue", Op: f.Op, Local: true, Err: queueErr})
+	out.Tried = append(slices.Clip(out.Tried), queueFault(f.Op, queueErr))
 	out.Err = nil
 	return &out
+}
+
+func queueFault(op string, err error) *fault.Error {
+	f := &fault.Error{Kind: fault.KindOf(err), Provider: "queue", Op: op, Local: true, Err: err}
+	if e, ok := err.(*fault.Error); ok { //nolint:errorlint // one that wraps it says more
+		f.Err = e.Err
+	}
+	return f
 }
 
 func (c *Client) enqueue(ctx context.Context, q Enqueuer, m *Message, at time.Time, failed error) (*Receipt, error) {

@@ -439,5 +439,5 @@ func TestAMailThatCannotBeMadeDurableEitherIsAnErrorThatSaysBoth(t *testing.T) {
 	d.down(errDown)
 	_, err := d.Send(t.Context(), order(1))
 	assert.ErrorIs(t, err, fault.Unavailable)
-	assert.EqualError(t, err, "email.send: unavailable after 2 attempts: main: unavailable: down; backup: unavailable: down; queue: unavailable: unavailable: disk full")
+	assert.EqualError(t, err, "email.send: unavailable after 2 attempts: main: unavailable: down; backup: unavailable: down; queue: unavailable: disk full")
 }

@@ -247,7 +247,7 @@ func (w *worker) work(ctx context.Context, r *running) {
 	start := w.now()
 	s, err := w.attempt(ctx, r)
 	ev := Event{ID: r.ID, Kind: r.Kind, Attempt: r.Attempt, Took: w.now().Sub(start), Err: err}
-	switch s.Outcome { //nolint:exhaustive // an attempt ends in one of these
+	switch s.Outcome {
 	case Again:
 		ev.Type, ev.Wait = Retried, s.At.Sub(w.now())
 	case Buries:
@@ -332,23 +332,19 @@ func cut(s string) string {
 
 // call runs a handler; a panic or runtime.Goexit in it is an error of the job and
 // no end of the worker.
-func call(ctx context.Context, h Handler, d Delivery) (err error) {
-	done := make(chan struct{})
+func call(ctx context.Context, h Handler, d Delivery) error {
+	result := make(chan error, 1)
 	go func() { // Goexit would end the goroutine that settles
-		defer close(done)
-		returned := false
+		err := errors.New("queue: the handler ended its goroutine")
 		defer func() {
 			if p := recover(); p != nil {
 				err = fmt.Errorf("queue: the handler panicked: %T", p) // its value may hold anything
-			} else if !returned {
-				err = errors.New("queue: the handler ended its goroutine")
 			}
+			result <- err
 		}()
 		err = h(ctx, d)
-		returned = true
 	}()
-	<-done
-	return err
+	return <-result
 }
 
 // backoff is the wait after that attempt: doubled each time, spread by half.

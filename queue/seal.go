@@ -27,7 +27,7 @@ type Keys struct {
 // The first byte of a stored payload says what follows.
 const (
 	plain  = 0
-	sealed = 1 // length of the key's id, id, nonce, sealed payload
+	sealed = 1 // the key's id behind its length, nonce, sealed payload
 )
 
 func (k *Keys) check() error {
@@ -63,7 +63,7 @@ func (k *Keys) seal(ctx context.Context, kind, id string, payload []byte) ([]byt
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, err) // nothing was stored
 	}
-	out := append([]byte{sealed, byte(len(k.Current))}, k.Current...)
+	out := append([]byte{sealed, byte(len(k.Current))}, k.Current...) //nolint:gosec // checked by check
 	nonce := make([]byte, c.NonceSize(), c.NonceSize()+len(payload)+c.Overhead())
 	_, _ = rand.Read(nonce) // which never fails
 	return append(out, c.Seal(nonce, nonce, payload, bound(kind, id))...), nil
