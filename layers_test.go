@@ -55,6 +55,7 @@ var packages = map[string]struct {
 	"fault":                     {faults, nil},
 	"secret":                    {secrets, nil},
 	"queue":                     {mechanisms, nil},
+	"queue/queuetest":           {doubles, nil},
 	"resilience":                {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time", lru}},
 	"resilience/cache":          {mechanisms, []string{"github.com/maypok86/otter/v2"}},
 	"resilience/resiliencetest": {doubles, nil},
