@@ -28,6 +28,7 @@ type Client struct {
 	workers    atomic.Int64 // Runs that go on
 	receipts   Receipts
 	keep       time.Duration
+	hold       time.Duration
 }
 
 type settings struct {
@@ -40,6 +41,7 @@ type settings struct {
 	queueFirst bool
 	receipts   Receipts
 	keep       time.Duration
+	hold       time.Duration
 }
 
 // Option composes a Client.
@@ -81,7 +83,7 @@ func New(primary Sender, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{senders: group, name: c.name, queue: c.queue, queueFirst: c.queueFirst, kind: opSend.Name, receipts: c.receipts, keep: c.keep}
+	client := &Client{senders: group, name: c.name, queue: c.queue, queueFirst: c.queueFirst, kind: opSend.Name, receipts: c.receipts, keep: c.keep, hold: c.hold}
 	if c.name != defaultName { // two Clients may share a queue
 		client.kind += "." + c.name
 	}
@@ -132,8 +134,9 @@ func (c *Client) send(ctx context.Context, m *Message) (*Receipt, error) {
 	return resilience.Call(ctx, c.senders, c.op(m), sendUnexpired, m)
 }
 
-func (*Client) op(m *Message) resilience.Op {
-	if m.AtMostOnce {
+// op: a mail that is held while it is ambiguous isn't repeated at once either.
+func (c *Client) op(m *Message) resilience.Op {
+	if m.AtMostOnce || c.hold > 0 {
 		return opSendOnce
 	}
 	return opSend

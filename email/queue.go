@@ -69,11 +69,7 @@ func (c *Client) enqueueAt(ctx context.Context, q Enqueuer, m *Message, at time.
 
 // lastResort makes a mail durable that nobody has taken, where that is worth it.
 func (c *Client) lastResort(ctx context.Context, m *Message, err error) (*Receipt, error) {
-	op := c.op(m)
-	if c.queue == nil || !fault.Decide(err, op.Safety).Queue || resilience.Nested(ctx, op.Name) {
-		return nil, err
-	}
-	if m.AtMostOnce && fault.MayHaveActed(err) {
+	if c.queue == nil || resilience.Nested(ctx, opSend.Name) || !c.worthQueueing(m, err) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueWithin)
@@ -82,15 +78,27 @@ func (c *Client) lastResort(ctx context.Context, m *Message, err error) (*Receip
 	if loadErr != nil {
 		return nil, alsoFailed(err, loadErr)
 	}
-	r, queueErr := c.enqueue(ctx, c.queue, loaded, time.Now().Add(firstWait(err)), err)
+	r, queueErr := c.enqueue(ctx, c.queue, loaded, time.Now().Add(c.firstWait(err)), err)
 	if queueErr != nil {
 		return nil, alsoFailed(err, queueErr)
 	}
 	return r, nil
 }
 
-// firstWait leaves a provider that asked for it alone.
-func firstWait(err error) time.Duration {
+// worthQueueing: what is ambiguous is so where a duplicate is tolerable.
+func (c *Client) worthQueueing(m *Message, err error) bool {
+	if m.AtMostOnce {
+		return !fault.MayHaveActed(err) && fault.Decide(err, fault.Once).Queue
+	}
+	return fault.Decide(err, fault.AtLeastOnce).Queue
+}
+
+// firstWait leaves a provider that asked for it alone, and an ambiguous mail to
+// the event that may settle it.
+func (c *Client) firstWait(err error) time.Duration {
+	if c.hold > 0 && fault.MayHaveActed(err) {
+		return c.hold
+	}
 	if f, ok := fault.As(err); ok && f.RetryAfter > 0 {
 		return f.RetryAfter
 	}
@@ -239,18 +247,37 @@ func (c *Client) work(ctx context.Context, d queue.Delivery) error {
 	if err == nil {
 		return nil
 	}
-	v := fault.Decide(err, c.op(m).Safety)
 	switch {
 	case m.AtMostOnce && fault.MayHaveActed(err):
 		return queue.Bury(fmt.Errorf("%w: %w", errUnsettled, err))
 	case ctx.Err() != nil: // the drain's end: it was cancelled by us, and comes again
-	case !v.Queue && !errors.Is(err, resilience.ErrOpen):
+	case !c.worthQueueing(m, err):
 		return queue.Bury(err)
 	}
+	held := c.hold > 0 && fault.MayHaveActed(err)
 	err = fmt.Errorf("%s%w", endedWell(d.Attempt), err)
-	if f, ok := fault.As(err); ok && f.RetryAfter > 0 {
-		return queue.RetryAfter(err, f.RetryAfter)
+	if f, ok := fault.As(err); held || ok && f.RetryAfter > 0 {
+		return queue.RetryAfter(err, c.firstWait(err))
 	}
+	return err
+}
+
+// WithHold keeps a mail that may have gone, and may go twice, in the queue for
+// that long before it goes again, in the hope of a delivery event: see
+// [Client.Delivered]. It needs a queue.
+func WithHold(d time.Duration) Option { return func(c *settings) { c.hold = d } }
+
+// Delivered tells the Client, from the providers' delivery events, that mails of
+// these IDs have gone: what still waits in the queue for want of that knowledge,
+// or is a dead letter, is forgotten. Unknown IDs are ignored.
+func (c *Client) Delivered(ctx context.Context, ids ...string) error {
+	q, ok := c.queue.(interface {
+		Cancel(ctx context.Context, ids ...string) ([]bool, error)
+	})
+	if !ok {
+		return fault.New(fault.Unsupported, errors.New("email: the Client has no queue that can cancel"))
+	}
+	_, err := q.Cancel(ctx, ids...)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -98,7 +99,7 @@ func (e *Engine) Stats(ctx context.Context) (Stats, error) { return e.store.Coun
 func (e *Engine) graveyard() (Graveyard, error) {
 	g, ok := e.store.(Graveyard)
 	if !ok {
-		return nil, fault.New(fault.Unsupported, nil)
+		return nil, fault.New(fault.Unsupported, errors.New("queue: this store keeps no dead letters"))
 	}
 	return g, nil
 }
@@ -145,6 +146,18 @@ func (e *Engine) Discard(ctx context.Context, ids ...string) error {
 		return err
 	}
 	return g.Erase(ctx, ids)
+}
+
+// Cancel forgets jobs that are no longer wanted, dead letters among them, and says
+// of each whether it did: one that runs, or is unknown, stays as it is. What
+// waited behind a cancelled head of its key moves up. A Store that can't is
+// fault.Unsupported.
+func (e *Engine) Cancel(ctx context.Context, ids ...string) ([]bool, error) {
+	c, ok := e.store.(Canceler)
+	if !ok {
+		return nil, fault.New(fault.Unsupported, errors.New("queue: this store can't cancel"))
+	}
+	return c.Cancel(ctx, e.now(), ids)
 }
 
 // open is a claimed job with its payload unsealed.

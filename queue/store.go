@@ -40,6 +40,13 @@ type Graveyard interface {
 	Erase(ctx context.Context, ids []string) error
 }
 
+// Canceler is the part of a Store that forgets jobs which are no longer wanted.
+type Canceler interface {
+	// Cancel forgets jobs that aren't running, dead letters among them, and says of
+	// each whether it did.
+	Cancel(ctx context.Context, now time.Time, ids []string) ([]bool, error)
+}
+
 // Waker is a Store that can tell when jobs have come, from other processes too.
 // Woken is closed at the next change after the call; it may close for nothing.
 type Waker interface{ Woken() <-chan struct{} }
