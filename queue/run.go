@@ -100,7 +100,7 @@ func (e *Engine) Run(ctx context.Context, handlers map[string]Handler, options .
 	}
 	w := &worker{
 		Engine: e, RunOptions: o, handlers: handlers, kinds: slices.Sorted(maps.Keys(handlers)),
-		running: map[string]*running{}, free: make(chan struct{}, o.Workers),
+		running: map[*running]bool{}, free: make(chan struct{}, o.Workers),
 	}
 	return w.run(ctx)
 }
@@ -114,7 +114,7 @@ type worker struct {
 	free     chan struct{} // a place taken for each job that runs
 
 	mu      sync.Mutex
-	running map[string]*running
+	running map[*running]bool
 	jobs    sync.WaitGroup
 }
 
@@ -176,7 +176,8 @@ func (w *worker) claim(ctx, working context.Context) time.Duration {
 		if ctx.Err() == nil {
 			w.Observe(Event{Type: StoreFailed, Err: err, Wait: w.Poll})
 		}
-		return w.Poll
+		w.sleep(ctx, w.Poll, nil) // what is due makes no difference now
+		return 0
 	}
 	for _, c := range claimed {
 		w.start(working, c, now.Add(w.Lease))
@@ -187,11 +188,16 @@ func (w *worker) claim(ctx, working context.Context) time.Duration {
 	return w.Poll
 }
 
-// takePlaces waits for a place and takes all that are free.
+// takePlaces waits for a place and takes all that are free: none once ctx has
+// ended.
 func (w *worker) takePlaces(ctx context.Context) int {
 	select {
 	case w.free <- struct{}{}:
 	case <-ctx.Done():
+		return 0
+	}
+	if ctx.Err() != nil { // both were so
+		<-w.free
 		return 0
 	}
 	for n := 1; ; n++ {
@@ -215,6 +221,10 @@ func (w *worker) wait(ctx context.Context, d time.Duration) {
 	if due, err := w.store.Due(ctx, w.kinds); err == nil && !due.IsZero() {
 		d = min(d, max(due.Sub(w.now()), 0))
 	}
+	w.sleep(ctx, d, woken)
+}
+
+func (w *worker) sleep(ctx context.Context, d time.Duration, woken <-chan struct{}) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -228,12 +238,12 @@ func (w *worker) start(working context.Context, c Claimed, until time.Time) {
 	ctx, cancel := context.WithCancelCause(working)
 	r := &running{Claimed: c, until: until, cancel: cancel}
 	w.mu.Lock()
-	w.running[c.ID] = r
+	w.running[r] = true
 	w.mu.Unlock()
 	w.jobs.Go(func() {
 		defer func() {
 			w.mu.Lock()
-			delete(w.running, c.ID)
+			delete(w.running, r)
 			w.mu.Unlock()
 			cancel(nil)
 			<-w.free
@@ -350,11 +360,8 @@ func call(ctx context.Context, h Handler, d Delivery) error {
 // backoff is the wait after that attempt: doubled each time, spread by half.
 func (w *worker) backoff(attempt int) time.Duration {
 	d := w.Longest
-	if attempt < 32 {
-		d = min(w.Longest, w.Initial<<(attempt-1))
-	}
-	if d <= 0 {
-		d = w.Longest
+	if doublings := attempt - 1; w.Initial <= w.Longest>>doublings {
+		d = w.Initial << doublings
 	}
 	return d/2 + rand.N(d/2+1) //nolint:gosec // spreading, not secrecy
 }
@@ -400,7 +407,7 @@ func (w *worker) extend(ctx context.Context) {
 	var beats []Settlement
 	var held []*running
 	w.mu.Lock()
-	for _, r := range w.running {
+	for r := range w.running {
 		held = append(held, r)
 		beats = append(beats, Settlement{ID: r.ID, Token: r.Token, Outcome: Extend, At: until})
 	}

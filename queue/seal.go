@@ -84,7 +84,8 @@ func (k *Keys) open(ctx context.Context, kind, id string, stored []byte) ([]byte
 	case k == nil:
 		return nil, errors.New("queue: the payload is sealed, and there are no keys")
 	}
-	keyID, rest := string(stored[2:2+stored[1]]), stored[2+int(stored[1]):]
+	behind := 2 + int(stored[1])
+	keyID, rest := string(stored[2:behind]), stored[behind:]
 	c, err := k.cipher(ctx, keyID)
 	if err != nil {
 		return nil, err
