@@ -18,7 +18,8 @@ type Store interface {
 	// Claim leases at most n jobs of these kinds until the lease's end, lowest rank
 	// first, and counts the attempt: heads of their keys that are due, and those
 	// whose lease has ended or ends later than any lease could (a clock that went
-	// back). It also returns jobs that may not run any more (expired, or no attempt
+	// back). A head is due at NotBefore, or when its next attempt is, or when it
+	// Expires, if that is sooner; without them at any time. It also returns jobs that may not run any more (expired, or no attempt
 	// left), claimed like the others, since only the Engine says what they died of.
 	Claim(ctx context.Context, c Claim) ([]Claimed, error)
 	// Settle ends or extends leases. What is no longer the lease's is left alone and
@@ -33,8 +34,11 @@ type Store interface {
 
 // Graveyard is the part of a Store that keeps dead letters.
 type Graveyard interface {
+	// List gives at most n, oldest first, behind that ID; one that isn't dead begins
+	// anew.
 	List(ctx context.Context, after string, n int) ([]Buried, error)
-	// Revive makes dead letters new jobs, behind all others of their keys. It does
+	// Revive makes dead letters new jobs, behind all others of their keys: enqueued
+	// now, with their priority, no attempt made, no delay and no expiry. It does
 	// nothing, and answers false, where one of them isn't dead.
 	Revive(ctx context.Context, now time.Time, ids []string) (bool, error)
 	Erase(ctx context.Context, ids []string) error

@@ -220,3 +220,54 @@ func keysDown(t testing.TB, s Subject) {
 		t.Errorf("without a key Enqueue answers %v", err)
 	}
 }
+
+// canceler is what a Queue offers for jobs that are no longer wanted.
+type canceler interface {
+	Cancel(ctx context.Context, ids ...string) ([]bool, error)
+}
+
+func cancelJobs(t testing.TB, s Subject) {
+	c, ok := s.Queue.(canceler)
+	if !ok {
+		t.Fatal("the queue has no Cancel")
+	}
+	gone := buried(t, s.Queue, 1, asItIs)[0]
+	runs := enqueue(t, s.Queue, job("runs"))[0].ID
+	var d diary
+	hold := make(chan struct{})
+	stop := run(t, s.Queue, only(d.handle(func(context.Context, queue.Delivery) error { <-hold; return nil })), oneWorker)
+	d.await(t, 1)
+	waiting := job("waits")
+	waiting.NotBefore = time.Now().Add(time.Hour)
+	waits := enqueue(t, s.Queue, waiting, job("left"))[0].ID
+	got, err := c.Cancel(t.Context(), gone, runs, waits, "nobody", waits)
+	if want := []bool{true, false, true, false, false}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("a dead letter, one that runs, one that waits, an unknown one and one that is gone: %v, %v", got, err)
+	}
+	close(hold)
+	empty(t, s.Queue)
+	stop()
+	if got := d.payloads(); !slices.Equal(got, []string{"runs", "left"}) || len(dead(t, s.Queue)) != 0 {
+		t.Errorf("%v ran, and there are %d dead letters", got, len(dead(t, s.Queue)))
+	}
+}
+
+func cancelHead(t testing.TB, s Subject) {
+	c, ok := s.Queue.(canceler)
+	if !ok {
+		t.Fatal("the queue has no Cancel")
+	}
+	head := keyed("a", "head")
+	head.NotBefore = time.Now().Add(time.Hour)
+	out := enqueue(t, s.Queue, head, keyed("a", "behind"), keyed("a", "last"))
+	if got, err := c.Cancel(t.Context(), out[1].ID, out[0].ID); err != nil || !slices.Equal(got, []bool{true, true}) {
+		t.Errorf("Cancel: %v, %v", got, err)
+	}
+	var d diary
+	run(t, s.Queue, only(d.handle(nil)))
+	d.await(t, 1)
+	empty(t, s.Queue)
+	if got := d.payloads(); !slices.Equal(got, []string{"last"}) {
+		t.Errorf("behind a cancelled head ran %v", got)
+	}
+}

@@ -35,7 +35,7 @@ func New(options ...queue.Option) *queue.Engine {
 }
 
 // Memory is a [queue.Store] that keeps everything in memory: also a
-// [queue.Graveyard] and a [queue.Waker]. The zero value is empty and ready. It
+// [queue.Graveyard], a [queue.Canceler] and a [queue.Waker]. The zero value is empty and ready. It
 // is meant for tests: a claim looks at every job.
 type Memory struct {
 	mu     sync.Mutex
@@ -322,6 +322,24 @@ func (m *Memory) Erase(ctx context.Context, ids []string) error {
 	defer m.mu.Unlock()
 	m.dead = slices.DeleteFunc(m.dead, func(b queue.Buried) bool { return slices.Contains(ids, b.ID) })
 	return nil
+}
+
+// Cancel forgets jobs that don't run, see [queue.Canceler].
+func (m *Memory) Cancel(ctx context.Context, _ time.Time, ids []string) ([]bool, error) {
+	if err := ended(ctx); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	done := make([]bool, len(ids))
+	for i, id := range ids {
+		before := len(m.jobs) + len(m.dead)
+		m.jobs = slices.DeleteFunc(m.jobs, func(j *live) bool { return j.ID == id && !j.running })
+		m.dead = slices.DeleteFunc(m.dead, func(b queue.Buried) bool { return b.ID == id })
+		done[i] = len(m.jobs)+len(m.dead) < before
+	}
+	m.wake()
+	return done, nil
 }
 
 // Woken is closed at the next change, see [queue.Waker].

@@ -26,14 +26,15 @@ type Feature string
 
 // The features that not every queue has.
 const (
-	Order    Feature = "order"      // jobs of one key run one after the other
-	Aging    Feature = "aging"      // a job that waits grows in priority
-	Priority Feature = "priority"   // from -10 to 10
-	Leases   Feature = "leases"     // of a second
-	WakeUp   Feature = "waking up"  // without a poll
-	Expiry   Feature = "expiry"     // an expired head dies before its next attempt is due
-	OwnIDs   Feature = "own ids"    // Job.ID
-	MadeSeal Feature = "encryption" // of payloads
+	Order    Feature = "order"     // jobs of one key run one after the other
+	Aging    Feature = "aging"     // a job that waits grows in priority
+	Priority Feature = "priority"  // from -10 to 10
+	Leases   Feature = "leases"    // of a second
+	WakeUp   Feature = "waking up" // without a poll
+	Expiry   Feature = "expiry"    // an expired head dies before its next attempt is due
+	OwnIDs   Feature = "own ids"   // Job.ID
+	Sealing  Feature = "sealing"   // of payloads
+	Cancel   Feature = "cancelling"
 )
 
 // Of makes a Subject of a Store.
