@@ -12,7 +12,7 @@
 //   - Only reads are cached: an operation whose Safety isn't [fault.Read] is refused.
 //   - An answer belongs to the tenant ([resilience.WithTenant]), the operation and
 //     the key that it was asked with. What else changes the answer, such as a user's
-//     permissions, must be part of the key.
+//     permissions or the provider that a call is pinned to, must be part of the key.
 //   - Identical calls at one time make one upstream call. It runs in a goroutine of
 //     its own, with the values of the context of the caller that began it, but with no
 //     caller's deadline: the function's own limits bound it. It is cancelled when all

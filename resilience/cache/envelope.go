@@ -35,8 +35,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func seal(e envelope) []byte {
 	b := make([]byte, 5, header+len(e.payload))
 	b[0] = format
-	b = binary.BigEndian.AppendUint64(b, uint64(e.made.UnixNano())) //nolint:gosec // comes back the same way
-	b = binary.BigEndian.AppendUint64(b, uint64(e.life))            //nolint:gosec // comes back the same way
+	b = binary.BigEndian.AppendUint64(b, uint64(e.made.UnixNano()))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.life)) //nolint:gosec // comes back the same way
 	b = append(b, e.payload...)
 	binary.BigEndian.PutUint32(b[1:], crc32.Checksum(b[5:], castagnoli))
 	return b

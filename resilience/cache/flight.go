@@ -82,7 +82,7 @@ func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T
 	}
 	f := c.begin(who)
 	f.callers, f.entry, f.have = 1, e, ok
-	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // fly calls it
 	f.slot.flight = f
 	go c.fly(ctx, f, fn)
 	return f, entry[T]{}
@@ -155,7 +155,7 @@ func (c *Cache[T]) result(f *flight[T]) (Answer[T], error) {
 		return Answer[T]{}, f.err
 	case f.err != nil:
 		c.stats.stale.Add(1)
-		return c.answer(f.entry, c.now(), f.err), nil
+		return c.answer(f.entry, c.now(), f.err), nil //nolint:nilerr // it is in the answer
 	case f.fresh:
 		return c.answer(f.entry, f.entry.made, nil), nil
 	}

@@ -56,7 +56,7 @@ func (c *Cache[T]) weigh(v T) uint32 {
 	if c.config.Weight == nil {
 		return 1
 	}
-	return uint32(min(max(c.config.Weight(v), 1), math.MaxInt32)) //nolint:gosec // bounded here
+	return uint32(min(max(c.config.Weight(v), 1), math.MaxInt32))
 }
 
 // clock is otter's, in nanoseconds since base. It doesn't tick: expired entries

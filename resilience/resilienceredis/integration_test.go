@@ -27,9 +27,9 @@ import (
 
 var opRate = resilience.Op{Name: "rates.rate", Safety: fault.Read}
 
-// real is a client of the server that scripts/servers started, and a prefix that
+// shared is a client of the server that scripts/servers started, and a prefix that
 // no other run has.
-func real(t *testing.T) (c *redis.Client, prefix string) {
+func shared(t *testing.T) (c *redis.Client, prefix string) {
 	t.Helper()
 	c = client(t, &redis.Options{Addr: servertest.Env(t, "INTEGRATIONS_REDIS_ADDR")})
 	prefix = fmt.Sprintf("test:%s:%d:", t.Name(), time.Now().UnixNano())
@@ -43,7 +43,7 @@ func real(t *testing.T) (c *redis.Client, prefix string) {
 }
 
 func TestIntegrationTheStoreKeepsValuesForTheirTTL(t *testing.T) {
-	c, prefix := real(t)
+	c, prefix := shared(t)
 	store, err := resilienceredis.NewCache(c, resilienceredis.CacheConfig{Prefix: prefix, MaxBytes: 100})
 	require.NoError(t, err)
 	_, found, err := store.Get(t.Context(), "k")
@@ -81,7 +81,7 @@ func serverTime(t *testing.T, c *redis.Client) time.Time {
 }
 
 func TestIntegrationTwoProcessesNeverExceedTheRateTogether(t *testing.T) {
-	c, prefix := real(t)
+	c, prefix := shared(t)
 	const perSecond, burst, windows, callers = 500, 20, 10, 8
 	config := resilienceredis.LimiterConfig{Rate: perSecond, Burst: burst, Prefix: prefix, WhenDown: resilienceredis.FailClosed, Timeout: 5 * time.Second}
 	var limiters []*resilienceredis.Limiter
@@ -126,7 +126,7 @@ func TestIntegrationTwoProcessesNeverExceedTheRateTogether(t *testing.T) {
 }
 
 func TestIntegrationTheLimiterWaitsAsLongAsItSays(t *testing.T) {
-	c, prefix := real(t)
+	c, prefix := shared(t)
 	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 20, Burst: 1, Prefix: prefix, WhenDown: resilienceredis.FailClosed, Timeout: 5 * time.Second})
 	from := serverTime(t, c)
 	for granted := 0; granted < 11; {
@@ -145,7 +145,7 @@ func TestIntegrationTheLimiterWaitsAsLongAsItSays(t *testing.T) {
 }
 
 func TestIntegrationTheScriptIsLoadedAgainWhenItWasForgotten(t *testing.T) {
-	c, prefix := real(t)
+	c, prefix := shared(t)
 	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 0.1, Burst: 10, Prefix: prefix, WhenDown: resilienceredis.FailClosed, Timeout: 5 * time.Second})
 	for range 5 {
 		require.NoError(t, c.ScriptFlush(t.Context()).Err())
@@ -157,7 +157,7 @@ func TestIntegrationTheScriptIsLoadedAgainWhenItWasForgotten(t *testing.T) {
 }
 
 func TestIntegrationTenThousandCallersOnOneExpiredEntryInTwoCachesOverOneRedis(t *testing.T) {
-	c, prefix := real(t)
+	c, prefix := shared(t)
 	const callers, ttl = 10_000, 50 * time.Millisecond
 	var calls [2]atomic.Int64
 	var caches [2]*cache.Cache[int64]
@@ -196,7 +196,7 @@ func TestIntegrationTenThousandCallersOnOneExpiredEntryInTwoCachesOverOneRedis(t
 }
 
 func TestIntegrationAProcessWarnsThoseThatListenAndThoseThatComeLater(t *testing.T) {
-	c, prefix := real(t)
+	c, prefix := shared(t)
 	addr := c.Options().Addr
 	a, heardByA := process(t, addr, resilienceredis.StateConfig{Prefix: prefix})
 	_, heardByB := process(t, addr, resilienceredis.StateConfig{Prefix: prefix})
@@ -224,6 +224,7 @@ type redisServer struct {
 
 func ownServer(t *testing.T) *redisServer {
 	t.Helper()
+	servertest.Env(t, "INTEGRATIONS_REDIS_ADDR") // isn't used: this one says that such tests are wanted
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Skip("redis-server isn't installed (Debian: apt-get install redis-server)")
@@ -266,7 +267,11 @@ func (l *load) took(d, slow time.Duration) {
 	if d > slow {
 		l.slow.Add(1)
 	}
-	for old := l.slowest.Load(); int64(d) > old && !l.slowest.CompareAndSwap(old, int64(d)); old = l.slowest.Load() {
+	for {
+		old := l.slowest.Load()
+		if int64(d) <= old || l.slowest.CompareAndSwap(old, int64(d)) {
+			return
+		}
 	}
 }
 

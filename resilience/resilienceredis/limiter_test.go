@@ -230,7 +230,7 @@ func TestWhileRedisIsDown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, _ := hanging(t)
+				c := hanging(t)
 				defer c.Close()
 				var told atomic.Int64
 				row.config.OnError = func(error) { told.Add(1) }
@@ -262,7 +262,7 @@ func TestWhileRedisIsDown(t *testing.T) {
 
 func TestOfManyCallersOneTriesRedisAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := hanging(t)
+		c := hanging(t)
 		defer c.Close()
 		var told atomic.Int64
 		l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, WhenDown: resilienceredis.FailOpen, OnError: func(error) { told.Add(1) }})
@@ -287,7 +287,7 @@ func TestOfManyCallersOneTriesRedisAgain(t *testing.T) {
 
 func TestTheShareIsOneCallAtOnceAtLeast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := hanging(t)
+		c := hanging(t)
 		defer c.Close()
 		l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 3, Share: 100})
 		require.Zero(t, take(t, l, "ses"))
@@ -301,7 +301,7 @@ func TestTheShareIsOneCallAtOnceAtLeast(t *testing.T) {
 
 func TestTheShareOfManyTenantsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := hanging(t)
+		c := hanging(t)
 		defer c.Close()
 		l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 0.001, Burst: 1, PerTenant: true, Backoff: time.Hour})
 		for i := range 50_000 {
@@ -317,7 +317,7 @@ func TestTheShareOfManyTenantsIsBounded(t *testing.T) {
 
 func TestACallerWhoLeavesSaysNothingOfRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := hanging(t)
+		c := hanging(t)
 		defer c.Close()
 		told := 0
 		l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, WhenDown: resilienceredis.FailClosed, OnError: func(error) { told++ }})
@@ -337,7 +337,7 @@ func TestACallerWhoLeavesSaysNothingOfRedis(t *testing.T) {
 
 func TestACallerInAHurryKeepsHalfOfItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := hanging(t)
+		c := hanging(t)
 		defer c.Close()
 		l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 10})
 		for range 3 { // and each time Redis is asked: so short a time proves nothing

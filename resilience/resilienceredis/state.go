@@ -196,8 +196,9 @@ func (s *State) listen(ctx context.Context, targets []Warner) {
 // subscribe hears until the connection is lost, or ctx ends.
 func (s *State) subscribe(ctx context.Context, targets []Warner) error {
 	sub := s.client.Subscribe(ctx) // makes no connection yet
-	defer sub.Close()
-	defer context.AfterFunc(ctx, func() { sub.Close() })() // a read doesn't heed ctx
+	end := func() { _ = sub.Close() }
+	defer end()
+	defer context.AfterFunc(ctx, end)() // a read doesn't heed ctx
 	if err := sub.Subscribe(ctx, s.channel()); err != nil {
 		return err
 	}

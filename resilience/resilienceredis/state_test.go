@@ -234,7 +234,7 @@ func TestAWarnedBreakerOpensAfterFewerFailures(t *testing.T) {
 
 func TestNoCallWaitsForRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, _ := hanging(t)
+		c := hanging(t)
 		var failures atomic.Int64
 		s, err := resilienceredis.NewState(c, resilienceredis.StateConfig{Queue: 10, OnError: func(error) { failures.Add(1) }})
 		require.NoError(t, err)
