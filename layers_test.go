@@ -52,10 +52,14 @@ var packages = map[string]struct {
 	layer   layer
 	vendors []string
 }{
-	"fault":                     {faults, nil},
-	"secret":                    {secrets, nil},
-	"queue":                     {mechanisms, nil},
-	"queue/queuetest":           {doubles, nil},
+	"fault":           {faults, nil},
+	"secret":          {secrets, nil},
+	"queue":           {mechanisms, nil},
+	"queue/queuetest": {doubles, nil},
+	"queue/postgres": {mechanisms, []string{
+		"github.com/jackc", "github.com/pressly/goose/v3", "github.com/mfridman/interpolate", "github.com/sethvargo/go-retry", "go.uber.org/multierr",
+		"golang.org/x/sync", "golang.org/x/text",
+	}},
 	"resilience":                {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time", lru}},
 	"resilience/cache":          {mechanisms, []string{"github.com/maypok86/otter/v2"}},
 	"resilience/resiliencetest": {doubles, nil},
