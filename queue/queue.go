@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/smilefactory/integrations/fault"
 )
@@ -72,10 +73,10 @@ type Job struct {
 	Kind string
 	// Payload is what the handler needs, at most [MaxPayload] bytes.
 	Payload []byte
-	// Key orders: jobs of one Key (at most 255 bytes) run one after the other.
+	// Key orders: jobs of one Key (at most 255 bytes of UTF-8) run one after the other.
 	// Empty: it waits for nobody.
 	Key string
-	// DedupeKey (at most 255 bytes) is remembered for DedupeFor (24 hours where it
+	// DedupeKey (at most 255 bytes of UTF-8) is remembered for DedupeFor (24 hours where it
 	// is zero), also when the job is done: an equal key of the same Kind enqueues
 	// nothing, and the outcome names the first job. With another Payload it is
 	// fault.Conflict.
@@ -188,8 +189,8 @@ func (j *Job) Validate() error {
 	require(j.ID == "" || len(j.ID) <= maxName && !strings.ContainsFunc(j.ID, notID), "id", "must be 1 to %d of [A-Za-z0-9_-]", maxName)
 	require(j.Kind != "" && len(j.Kind) <= maxName && !strings.ContainsFunc(j.Kind, notKind), "kind", "must be 1 to %d of [a-z0-9._-]", maxName)
 	require(len(j.Payload) <= MaxPayload, "payload", "has %d bytes, at most %d are allowed", len(j.Payload), MaxPayload)
-	require(len(j.Key) <= maxKey && !strings.Contains(j.Key, "\x00"), "key", "must have at most %d bytes and no NUL", maxKey)
-	require(len(j.DedupeKey) <= maxKey && !strings.Contains(j.DedupeKey, "\x00"), "dedupe_key", "must have at most %d bytes and no NUL", maxKey)
+	require(keyed(j.Key), "key", "must have at most %d bytes of UTF-8 and no NUL", maxKey)
+	require(keyed(j.DedupeKey), "dedupe_key", "must have at most %d bytes of UTF-8 and no NUL", maxKey)
 	require(j.DedupeFor >= 0, "dedupe_for", "is negative")
 	require(j.Priority >= -maxPriority && j.Priority <= maxPriority, "priority", "must be from -%d to %d", maxPriority, maxPriority)
 	require(j.MaxAttempts >= 0 && j.MaxAttempts <= maxMaxAttempts, "max_attempts", "must be 1 to %d", maxMaxAttempts)
@@ -197,6 +198,11 @@ func (j *Job) Validate() error {
 		return fault.New(fault.Invalid, errors.Join(problems...))
 	}
 	return nil
+}
+
+// keyed says whether a key is one that every database can hold as text.
+func keyed(key string) bool {
+	return len(key) <= maxKey && utf8.ValidString(key) && !strings.Contains(key, "\x00")
 }
 
 func notKind(r rune) bool {

@@ -58,6 +58,7 @@ func (s *store) insert(ctx context.Context, c *pgxpool.Conn, now time.Time, reco
 		if ctx.Err() != nil {
 			return nil, err
 		}
+		c.Release() // it is lost, and the pool may have no other
 		return out, s.settled(ctx, *xid, err)
 	}
 	return out, nil
