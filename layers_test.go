@@ -60,6 +60,10 @@ var packages = map[string]struct {
 		"github.com/jackc", "github.com/pressly/goose/v3", "github.com/mfridman/interpolate", "github.com/sethvargo/go-retry", "go.uber.org/multierr",
 		"golang.org/x/sync", "golang.org/x/text",
 	}},
+	"queue/sqlite": {mechanisms, []string{
+		"modernc.org/sqlite", "modernc.org/libc", "modernc.org/mathutil", "modernc.org/memory", "golang.org/x/sys",
+		"github.com/dustin/go-humanize", "github.com/google/uuid", "github.com/remyoudompheng/bigfft",
+	}},
 	"resilience":                {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time", lru}},
 	"resilience/cache":          {mechanisms, []string{"github.com/maypok86/otter/v2"}},
 	"resilience/resiliencetest": {doubles, nil},

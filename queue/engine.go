@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -43,6 +45,14 @@ func NewEngine(store Store, options ...Option) (*Engine, error) {
 
 // Enqueue makes jobs durable, see [Queue].
 func (e *Engine) Enqueue(ctx context.Context, jobs ...Job) ([]Enqueued, error) {
+	return e.EnqueueWith(ctx, e.store.Insert, jobs...)
+}
+
+// EnqueueWith is Enqueue with another insert than the Store's: for a Queue that
+// enqueues within its caller's transaction.
+func (e *Engine) EnqueueWith(
+	ctx context.Context, insert func(context.Context, time.Time, []Record) ([]Enqueued, error), jobs ...Job,
+) ([]Enqueued, error) {
 	if len(jobs) == 0 {
 		return nil, nil
 	}
@@ -51,7 +61,7 @@ func (e *Engine) Enqueue(ctx context.Context, jobs ...Job) ([]Enqueued, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.store.Insert(ctx, now, records)
+	return insert(ctx, now, records)
 }
 
 // aging is how much later a job of the next higher priority may come and still
@@ -72,7 +82,7 @@ func (e *Engine) Records(ctx context.Context, now time.Time, jobs ...Job) ([]Rec
 			Rank: now.Add(-time.Duration(j.Priority) * aging).UnixMilli(),
 		}
 		if r.ID == "" {
-			r.ID = rand.Text()
+			r.ID = newID(now)
 		}
 		if r.MaxAttempts == 0 {
 			r.MaxAttempts = DefaultMaxAttempts
@@ -91,6 +101,13 @@ func (e *Engine) Records(ctx context.Context, now time.Time, jobs ...Job) ([]Rec
 		records[i] = r
 	}
 	return records, nil
+}
+
+// newID begins with the time, so that jobs which are enqueued one after the other
+// lie side by side in a database's index of them: with random ones a queue in
+// SQLite writes half as much again. 85 random bits follow.
+func newID(now time.Time) string {
+	return strings.ToUpper(strconv.FormatInt(now.UnixMilli(), 32)) + rand.Text()[:17]
 }
 
 // Stats says what is in the queue.
