@@ -587,7 +587,10 @@ func TestAFunctionThatEndsItsGoroutineEndsThoseOfItsCallers(t *testing.T) {
 // ends, and what is answered was answered to that key.
 func TestWhateverCallersAndProviderDoNothingIsLost(t *testing.T) {
 	var wg sync.WaitGroup
-	c := open(t, cache.Config[string]{TTL: time.Millisecond, Stale: time.Millisecond, Store: newStore()})
+	c := open(t, cache.Config[string]{
+		TTL: time.Millisecond, Stale: time.Millisecond, Store: newStore(), StoreTimeout: time.Minute,
+		OnStoreError: func(_ string, err error) { t.Error(err) }, // callers that leave are no fault of the store
+	})
 	for g := range 50 {
 		wg.Go(func() {
 			for i := range 200 {
@@ -598,7 +601,6 @@ func TestWhateverCallersAndProviderDoNothingIsLost(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, c.Close(t.Context()))
 	t.Logf("%+v", c.Stats())
-	assert.Zero(t, c.Stats().StoreErrors, "callers that leave are no fault of the store")
 }
 
 func mixed(t *testing.T, c *cache.Cache[string], n int) {
