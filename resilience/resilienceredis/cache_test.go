@@ -100,7 +100,7 @@ func TestTwoProcessesShareAnswersOverRedis(t *testing.T) {
 	for range 2 {
 		store, err := resilienceredis.NewCache(c, resilienceredis.CacheConfig{})
 		require.NoError(t, err)
-		answers, err := cache.New(cache.Config[float64]{TTL: time.Minute, Store: store})
+		answers, err := cache.New(cache.Config[float64]{TTL: time.Minute, Store: store, StoreTimeout: 10 * time.Second})
 		require.NoError(t, err)
 		a, err := answers.Do(t.Context(), op, "USD", func(context.Context) (float64, error) { calls++; return 1.09, nil })
 		require.NoError(t, err)

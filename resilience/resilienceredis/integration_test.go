@@ -83,10 +83,10 @@ func serverTime(t *testing.T, c *redis.Client) time.Time {
 func TestIntegrationTwoProcessesNeverExceedTheRateTogether(t *testing.T) {
 	c, prefix := shared(t)
 	const perSecond, burst, windows, callers = 500, 20, 10, 8
-	config := resilienceredis.LimiterConfig{Rate: perSecond, Burst: burst, Prefix: prefix, WhenDown: resilienceredis.FailClosed, Timeout: 5 * time.Second}
+	config := resilienceredis.LimiterConfig{Rate: perSecond, Burst: burst, Prefix: prefix, WhenDown: resilienceredis.FailClosed}
 	var limiters []*resilienceredis.Limiter
 	for range 2 {
-		limiters = append(limiters, limiter(t, client(t, &redis.Options{Addr: c.Options().Addr}), config))
+		limiters = append(limiters, patient(t, client(t, &redis.Options{Addr: c.Options().Addr}), config))
 	}
 	var total, asked int64
 	start := serverTime(t, c)
@@ -127,7 +127,7 @@ func TestIntegrationTwoProcessesNeverExceedTheRateTogether(t *testing.T) {
 
 func TestIntegrationTheLimiterWaitsAsLongAsItSays(t *testing.T) {
 	c, prefix := shared(t)
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 20, Burst: 1, Prefix: prefix, WhenDown: resilienceredis.FailClosed, Timeout: 5 * time.Second})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 20, Burst: 1, Prefix: prefix, WhenDown: resilienceredis.FailClosed})
 	from := serverTime(t, c)
 	for granted := 0; granted < 11; {
 		wait, err := l.Take(t.Context(), "ses")
@@ -146,7 +146,7 @@ func TestIntegrationTheLimiterWaitsAsLongAsItSays(t *testing.T) {
 
 func TestIntegrationTheScriptIsLoadedAgainWhenItWasForgotten(t *testing.T) {
 	c, prefix := shared(t)
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 0.1, Burst: 10, Prefix: prefix, WhenDown: resilienceredis.FailClosed, Timeout: 5 * time.Second})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 0.1, Burst: 10, Prefix: prefix, WhenDown: resilienceredis.FailClosed})
 	for range 5 {
 		require.NoError(t, c.ScriptFlush(t.Context()).Err())
 		for range 2 {

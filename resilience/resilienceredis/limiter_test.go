@@ -19,6 +19,13 @@ import (
 	"github.com/smilefactory/integrations/resilience/resilienceredis"
 )
 
+// patient is a Limiter that a slow machine doesn't hurry.
+func patient(t *testing.T, c redis.UniversalClient, config resilienceredis.LimiterConfig) *resilienceredis.Limiter {
+	t.Helper()
+	config.Timeout = 10 * time.Second
+	return limiter(t, c, config)
+}
+
 func limiter(t *testing.T, c redis.UniversalClient, config resilienceredis.LimiterConfig) *resilienceredis.Limiter {
 	t.Helper()
 	if config.Share == 0 {
@@ -63,7 +70,7 @@ func TestABurstIsGrantedAtOnceAndThenTheRate(t *testing.T) {
 	}{{10, 1}, {10, 5}, {3, 2}, {0.5, 3}, {100_000, 10}, {70_000, 1}} {
 		t.Run(strconv.FormatFloat(row.rate, 'g', -1, 64)+" a second, "+strconv.Itoa(row.burst)+" at once", func(t *testing.T) {
 			server, c := start(t)
-			l := limiter(t, c, resilienceredis.LimiterConfig{Rate: row.rate, Burst: row.burst, WhenDown: resilienceredis.FailClosed})
+			l := patient(t, c, resilienceredis.LimiterConfig{Rate: row.rate, Burst: row.burst, WhenDown: resilienceredis.FailClosed})
 			now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 			server.SetTime(now)
 			for range row.burst {
@@ -89,7 +96,7 @@ func TestABurstIsGrantedAtOnceAndThenTheRate(t *testing.T) {
 
 func TestAnUnusedLimitGathersItsBurstAndNoMore(t *testing.T) {
 	server, c := start(t)
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 3})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 3})
 	for range 3 {
 		require.Zero(t, take(t, l, "ses"))
 	}
@@ -108,7 +115,7 @@ func TestAnUnusedLimitGathersItsBurstAndNoMore(t *testing.T) {
 func TestNoStretchOfTimeHasMoreThanItsShare(t *testing.T) {
 	server, c := start(t)
 	const perSecond, burst = 7, 4
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: perSecond, Burst: burst, WhenDown: resilienceredis.FailClosed})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: perSecond, Burst: burst, WhenDown: resilienceredis.FailClosed})
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	var granted []time.Time
 	for range 2000 {
@@ -133,7 +140,7 @@ func TestProvidersAndWhereWantedTenantsHaveLimitsOfTheirOwn(t *testing.T) {
 	server, c := start(t)
 	ada, bob := resilience.WithTenant(t.Context(), "ada"), resilience.WithTenant(t.Context(), "bob")
 	long := resilience.WithTenant(t.Context(), strings.Repeat("x", 10_000))
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, PerTenant: true})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, PerTenant: true})
 	for _, ctx := range []context.Context{t.Context(), ada, bob, long} {
 		for _, provider := range []string{"ses", "smtp"} {
 			wait, err := l.Take(ctx, provider)
@@ -147,7 +154,7 @@ func TestProvidersAndWhereWantedTenantsHaveLimitsOfTheirOwn(t *testing.T) {
 	for _, k := range server.Keys() {
 		assert.LessOrEqual(t, len(k), 200)
 	}
-	shared := limiter(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, Prefix: "shared:"})
+	shared := patient(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 1, Prefix: "shared:"})
 	wait, err := shared.Take(ada, "ses")
 	require.NoError(t, err)
 	assert.Zero(t, wait)
@@ -165,7 +172,7 @@ func TestALimitRecoversFrom(t *testing.T) {
 		"a value that is no number":   func(t *testing.T, c *redis.Client, _ func(time.Time)) { c.Set(t.Context(), key, "x", 0) },
 		"scripts that were forgotten": func(t *testing.T, c *redis.Client, _ func(time.Time)) { c.ScriptFlush(t.Context()) },
 		"a limit that was larger before": func(t *testing.T, c *redis.Client, _ func(time.Time)) {
-			l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 0.01, Burst: 100})
+			l := patient(t, c, resilienceredis.LimiterConfig{Rate: 0.01, Burst: 100})
 			for range 100 {
 				take(t, l, "ses")
 			}
@@ -174,7 +181,7 @@ func TestALimitRecoversFrom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, c := start(t)
 			server.SetTime(now)
-			l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 2, WhenDown: resilienceredis.FailClosed, Timeout: time.Second})
+			l := patient(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 2, WhenDown: resilienceredis.FailClosed})
 			for range 2 {
 				require.Zero(t, take(t, l, "ses"))
 			}
@@ -189,7 +196,7 @@ func TestASomethingElseUnderTheKeyIsAFailure(t *testing.T) {
 	_, err := server.Lpush("resilience:limit:ses", "v")
 	require.NoError(t, err)
 	var told []error
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 1, WhenDown: resilienceredis.FailClosed, OnError: func(err error) { told = append(told, err) }})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 1, WhenDown: resilienceredis.FailClosed, OnError: func(err error) { told = append(told, err) }})
 	_, err = l.Take(t.Context(), "ses")
 	assert.ErrorContains(t, err, "WRONGTYPE")
 	assert.Len(t, told, 1)
@@ -198,7 +205,7 @@ func TestASomethingElseUnderTheKeyIsAFailure(t *testing.T) {
 func TestAGroupKeepsTheSharedLimit(t *testing.T) {
 	server, c := start(t)
 	server.SetTime(time.Time{}) // it runs
-	l := limiter(t, c, resilienceredis.LimiterConfig{Rate: 100, Burst: 2, Timeout: time.Second})
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 100, Burst: 2})
 	policy := resilience.Default
 	policy.Limiter, policy.MaxWait = l, 0
 	type provider = func() error
