@@ -187,14 +187,14 @@ func (e *exchange) discard(ctx context.Context) {
 }
 
 // failed is what the caller gets of a call that failed: the last attempt's
-// response, where it had one and the caller is still there, else an error.
+// response, where it had one, else an error.
 func (e *exchange) failed(err error) (*http.Response, error) {
 	f, ok := fault.As(err)
 	if !ok {
 		e.drop()
 		return nil, err
 	}
-	if e.last != nil && lastAnswer(f).Err == e.last.err && e.req.Context().Err() == nil {
+	if e.last != nil && lastAnswer(f).Err == e.last.err {
 		if resp := e.passOn(f); resp != nil {
 			return resp, nil
 		}

@@ -157,6 +157,7 @@ func TestARequestIsNeverWrittenTo(t *testing.T) {
 	assert.Equal(t, before.Header, req.Header)
 	assert.Equal(t, before.URL, req.URL)
 	assert.Equal(t, before.Host, req.Host)
+	assert.Equal(t, req.URL, resp.Request.URL)
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -321,14 +322,20 @@ func TestARequestThatNetHTTPRefusesIsNotTheHostsFault(t *testing.T) {
 
 func TestASchemeOfItsOwnGoesToTheBase(t *testing.T) {
 	base := &http.Transport{}
-	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(t.TempDir())))
+	for _, scheme := range []string{"file", "ftp"} {
+		base.RegisterProtocol(scheme, http.NewFileTransport(http.Dir(t.TempDir())))
+	}
 	tr, err := resiliencehttp.New(quick(), resiliencehttp.WithBase(base))
 	require.NoError(t, err)
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", "file:///none", nil)
-	resp, err := tr.RoundTrip(req)
-	require.NoError(t, err)
-	assert.Equal(t, 404, resp.StatusCode)
-	require.NoError(t, resp.Body.Close())
+	for _, url := range []string{"file:///none", "ftp://files.test/none"} {
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		resp, err := tr.RoundTrip(req)
+		require.NoError(t, err)
+		assert.Equal(t, 404, resp.StatusCode)
+		require.NoError(t, resp.Body.Close())
+	}
+	_, err = tr.RoundTrip(&http.Request{})
+	require.Error(t, err)
 	assert.Empty(t, tr.Inspect())
 }
 
@@ -340,6 +347,9 @@ func TestNestedTransportsDoNotMultiply(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "answer 3", read(t, resp))
 	assert.EqualValues(t, 3, s.hits.Load())
+	name, attempts := resiliencehttp.Answered(resp)
+	assert.Equal(t, 3, attempts)
+	assert.Regexp(t, `^(127\.0\.0\.1-\d+)$`, name)
 }
 
 func TestTheRetryBudgetIsTheHosts(t *testing.T) {

@@ -164,10 +164,17 @@ func read(t *testing.T, resp *http.Response) string {
 	return string(b)
 }
 
-// tracked is a body that knows how often it was closed.
+// tracked is a body that knows how often it was closed, and gives nothing then.
 type tracked struct {
 	io.Reader
 	closed atomic.Int64
+}
+
+func (b *tracked) Read(p []byte) (int, error) {
+	if b.closed.Load() > 0 {
+		return 0, errors.New("read after Close")
+	}
+	return b.Reader.Read(p)
 }
 
 func (b *tracked) Close() error { b.closed.Add(1); return nil }

@@ -32,7 +32,7 @@ func idempotencyKey(h http.Header) (key string, declared bool) {
 	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		if v, ok := h[name]; ok {
 			declared = true
-			if len(v) > 0 && v[0] != "" {
+			if len(v) > 0 {
 				return v[0], true
 			}
 		}

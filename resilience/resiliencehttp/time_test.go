@@ -341,17 +341,66 @@ func TestAnOpenBreakerRefusesWithoutTheNetwork(t *testing.T) {
 	})
 }
 
-// The breaker opens on the first failure, so the retry is refused: what there is
-// of an answer is the caller's.
+// What there is of an answer is the caller's.
 func TestARefusedRetryGivesTheResponseThatThereWas(t *testing.T) {
+	for name, change := range map[string]func(*resilience.Policy){
+		"by the breaker, which the failure has opened": func(p *resilience.Policy) { p.Breaker.InARow = 1 },
+		"by the rate limit":                            func(p *resilience.Policy) { p.Rate, p.Burst, p.MaxWait = 0.001, 1, 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, protocol string) {
+				s := serveInBubble(t, protocol, answers(500))
+				p := quick()
+				change(&p)
+				resp, err := newTransport(t, s, p).RoundTrip(s.request(t, "GET", ""))
+				require.NoError(t, err)
+				assert.Equal(t, 500, resp.StatusCode)
+				assert.Equal(t, "answer 1", read(t, resp))
+			})
+		})
+	}
+}
+
+// Reading a discarded response to its end is worth a moment, no more.
+func TestASlowFailingResponseIsGivenUp(t *testing.T) {
 	onBoth(t, func(t *testing.T, protocol string) {
-		s := serveInBubble(t, protocol, answers(500))
-		p := quick()
-		p.Breaker.InARow = 1
-		resp, err := newTransport(t, s, p).RoundTrip(s.request(t, "GET", ""))
+		s := serveInBubble(t, protocol, drip(1000, 503))
+		start := time.Now()
+		resp, err := newTransport(t, s, quick()).RoundTrip(s.request(t, "GET", ""))
 		require.NoError(t, err)
-		assert.Equal(t, 500, resp.StatusCode)
-		assert.Equal(t, "answer 1", read(t, resp))
+		assert.Less(t, time.Since(start), 250*time.Millisecond)
+		assert.EqualValues(t, 3, s.hits.Load())
+		require.NoError(t, resp.Body.Close())
+	})
+}
+
+func TestAResponseThatIsJudgedTooLateIsATimeOut(t *testing.T) {
+	onBoth(t, func(t *testing.T, protocol string) {
+		s := serveInBubble(t, protocol, answers(503))
+		slow := resiliencehttp.WithClassifier(func(r *http.Response) (fault.Kind, bool) {
+			<-r.Request.Context().Done()
+			return resiliencehttp.Classify(r)
+		})
+		p := quick()
+		p.Retries = 0
+		_, err := newTransport(t, s, p, slow).RoundTrip(s.request(t, "GET", ""))
+		assert.ErrorIs(t, err, resilience.ErrTimeout)
+	})
+}
+
+func TestADeadlineOfTheCallersIsATimeOut(t *testing.T) {
+	impatient := errors.New("the page is due")
+	onBoth(t, func(t *testing.T, protocol string) {
+		s := serveInBubble(t, protocol, hang)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, impatient)
+		defer cancel()
+		_, err := (&http.Client{Transport: newTransport(t, s, quick())}).Do(s.request(t, "GET", "").WithContext(ctx))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, err, impatient)
+		assert.ErrorIs(t, err, fault.Canceled)
+		var u *url.Error
+		require.ErrorAs(t, err, &u)
+		assert.True(t, u.Timeout())
 	})
 }
 
