@@ -2,9 +2,12 @@ package emailtest
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -81,6 +84,95 @@ func header(got *email.Message, name string) (value string, carried bool) {
 // byName sorts: a MIME message has its inline parts before the others.
 func byName(list []email.Attachment) []email.Attachment {
 	return slices.SortedFunc(slices.Values(list), func(a, b email.Attachment) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// opened sends while the provider is in trouble, and twice when it is well. Each
+// time the file says something else.
+func opened(t testing.TB, open func() Subject) {
+	s, file := open(), new(file)
+	m := s.sample(quoted)
+	m.Attachments[0].Data, m.Attachments[0].Open = nil, file.open
+	if s.Break(ServerError) {
+		_, _ = s.Sender.Send(t.Context(), m)
+		s.Heal()
+	}
+	for n := range 2 {
+		m.ID = s.sample(n).ID
+		if _, err := s.Sender.Send(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		if s.count(m.ID) != 1 {
+			t.Fatalf("%d mails arrived, want 1", s.count(m.ID))
+		}
+		want := s.sample(quoted)
+		want.ID, want.Attachments[0].Data = m.ID, file.content()
+		same(t, want, s.sent(m.ID))
+	}
+	if m.Attachments[0].Data != nil {
+		t.Error("the message was changed by sending")
+	}
+	if n := file.left(); n != 0 {
+		t.Errorf("%d readers were not closed", n)
+	}
+	unreadable(t, s)
+}
+
+// unreadable: what can't be read is refused before anything is sent.
+func unreadable(t testing.TB, s Subject) {
+	t.Helper()
+	before := len(s.Sent())
+	m := s.sample(quoted)
+	m.Attachments[1].Data = nil
+	m.Attachments[1].Open = func() (io.ReadCloser, error) { return nil, errors.New("/home/ada/private: no such file") }
+	_, err := s.Sender.Send(t.Context(), m)
+	wrong, ok := errors.AsType[*email.FieldError](err)
+	if !errors.Is(err, fault.Invalid) || !ok || wrong.Field != "attachments[1]" || strings.Contains(err.Error(), "private") {
+		t.Errorf("want an error of kind invalid that names attachments[1] and not its file, got %v", err)
+	}
+	if len(s.Sent()) != before {
+		t.Error("a mail was sent without its attachment")
+	}
+}
+
+// file counts how often it was opened, and says so.
+type file struct {
+	mu           sync.Mutex
+	times, inUse int
+}
+
+func (f *file) open() (io.ReadCloser, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.times++
+	f.inUse++
+	return &reader{Reader: strings.NewReader(opening(f.times)), file: f}, nil
+}
+
+func opening(n int) string { return fmt.Sprintf("opening %d", n) }
+
+// content is what it said last.
+func (f *file) content() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []byte(opening(f.times))
+}
+
+func (f *file) left() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inUse
+}
+
+type reader struct {
+	io.Reader
+	file *file
+}
+
+func (r *reader) Close() error {
+	r.file.mu.Lock()
+	defer r.file.mu.Unlock()
+	r.file.inUse--
+	return nil
 }
 
 func unchanged(t testing.TB, open func() Subject) {

@@ -103,7 +103,7 @@ func clone(m *email.Message) *email.Message {
 	c.Tags, c.Headers, c.Metadata = slices.Clone(m.Tags), maps.Clone(m.Headers), maps.Clone(m.Metadata)
 	c.Attachments = slices.Clone(m.Attachments)
 	for i := range c.Attachments {
-		c.Attachments[i].Data = slices.Clone(c.Attachments[i].Data)
+		c.Attachments[i].Data, c.Attachments[i].Open = slices.Clone(c.Attachments[i].Data), nil
 	}
 	return &c
 }

@@ -17,6 +17,7 @@ type rule struct {
 
 var rules = []rule{
 	{"a whole mail arrives as it was written", wholeMail},
+	{"an attachment given by Open is read afresh for every attempt", opened},
 	{"sending doesn't change the message", unchanged},
 	{"a wrong message is refused before it is sent", refusedBefore},
 	{"what the provider lacks is refused as unsupported", lacking},
@@ -52,12 +53,13 @@ func sample(n int) *email.Message {
 		ReplyTo: []email.Address{{Address: "reply@example.com"}},
 		Subject: fmt.Sprintf("Grüße %d", n), Text: fmt.Sprintf("text %d ✓", n), HTML: fmt.Sprintf("<p>html %d ✓</p>", n),
 		Attachments: []email.Attachment{
-			{Name: "a.txt", ContentType: "text/csv", Data: fmt.Appendf(nil, "data %d", n)},
+			{Name: "a.csv", ContentType: "text/csv", Data: fmt.Appendf(nil, "data %d", n)},
 			{Name: "logo.png", ContentType: "image/png", ContentID: "logo", Data: []byte{0x89, 'P', 'N', 'G', 0, 1}},
 		},
 		Headers:     map[string]string{"X-Campaign": "spring"},
 		Unsubscribe: email.Unsubscribe{URL: "https://example.com/u?x=1", OneClick: true},
 		Locale:      "de-AT",
+		Thread:      fmt.Sprintf("order-%d", n),
 	}
 }
 
@@ -82,4 +84,10 @@ func (s Subject) count(id string) int {
 		}
 	}
 	return n
+}
+
+// sent is a mail of that id, which the provider has taken.
+func (s Subject) sent(id string) *email.Message {
+	all := s.Sent()
+	return all[slices.IndexFunc(all, func(m *email.Message) bool { return m.ID == id })]
 }

@@ -122,9 +122,10 @@ func passing(change func(*email.Message)) func(*Outbox) email.Sender {
 			if m == nil {
 				return good(o).Send(ctx, m)
 			}
-			c := clone(m)
-			change(c)
-			return good(o).Send(ctx, c)
+			c := *m
+			c.To, c.Attachments = slices.Clone(m.To), slices.Clone(m.Attachments)
+			change(&c)
+			return good(o).Send(ctx, &c)
 		})
 	}
 }
@@ -156,6 +157,8 @@ var broken = map[string]map[string]func(*Outbox) email.Sender{
 		"loses the attachments": passing(func(m *email.Message) { m.Attachments = nil }),
 		"spoils an umlaut":      passing(func(m *email.Message) { m.Subject = strings.ToValidUTF8("Gr\xfc\xdfe", "?") }),
 		"loses the unsubscribe": passing(func(m *email.Message) { m.Unsubscribe = email.Unsubscribe{} }),
+		"loses the thread":      passing(func(m *email.Message) { m.Thread = "" }),
+		"mixes threads up":      passing(func(m *email.Message) { m.Thread = "order-0" }),
 		"loses a tag":           passing(func(m *email.Message) { m.Tags = nil }),
 		"loses metadata":        passing(func(m *email.Message) { m.Metadata = nil }),
 		"gives a receipt without the provider": answering(func(r *email.Receipt, err error) (*email.Receipt, error) {
@@ -170,6 +173,34 @@ var broken = map[string]map[string]func(*Outbox) email.Sender{
 				return good(o).Send(ctx, m)
 			})
 		},
+	},
+	"an attachment given by Open is read afresh for every attempt": {
+		"reads it once":      remembering(),
+		"forgets to read it": passing(func(m *email.Message) { m.Attachments[0].Open = nil }),
+		"opens it and leaves it open": passing(func(m *email.Message) {
+			if open := m.Attachments[0].Open; open != nil {
+				_, _ = open()
+			}
+		}),
+		"writes what it read into the message": func(o *Outbox) email.Sender {
+			return sender(func(ctx context.Context, m *email.Message) (*email.Receipt, error) {
+				if ready, err := m.Ready(); err == nil {
+					m.Attachments = ready.Attachments
+				}
+				return good(o).Send(ctx, m)
+			})
+		},
+		"leaves out what can't be read": passing(func(m *email.Message) {
+			if open := m.Attachments[1].Open; open != nil {
+				m.Attachments = m.Attachments[:1]
+			}
+		}),
+		"names the file": answering(func(r *email.Receipt, err error) (*email.Receipt, error) {
+			if errors.Is(err, fault.Invalid) {
+				err = fmt.Errorf("%w: /home/ada/private", err)
+			}
+			return r, err
+		}),
 	},
 	"sending doesn't change the message": {
 		"writes the id into it": func(o *Outbox) email.Sender {
@@ -333,6 +364,25 @@ func opaque(err error) error {
 		return nil
 	}
 	return errors.New("failed")
+}
+
+// remembering keeps what it has read of the first message's files.
+func remembering() func(*Outbox) email.Sender {
+	return func(o *Outbox) email.Sender {
+		var read []email.Attachment
+		return sender(func(ctx context.Context, m *email.Message) (*email.Receipt, error) {
+			ready, err := m.Ready()
+			if err != nil {
+				return nil, err
+			}
+			if read == nil {
+				read = ready.Attachments
+			}
+			c := *ready
+			c.Attachments = read
+			return good(o).Send(ctx, &c)
+		})
+	}
 }
 
 func losing(oneIn int) func(*Outbox) email.Sender {

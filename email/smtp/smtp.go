@@ -210,6 +210,7 @@ func (s *Sender) receipt(m *email.Message, e *envelope, out outcome) *email.Rece
 		out.id = e.messageID // which the server's log names too
 	}
 	r := email.NewReceipt(m, s.cfg.Name, out.id)
+	r.MessageID = e.messageID
 	for i := range r.Recipients {
 		if at := slices.IndexFunc(out.refused, func(f refused) bool { return f.recipient == i }); at >= 0 {
 			r.Recipients[i].Status, r.Recipients[i].Code = email.StatusRefused, out.refused[at].err.code()

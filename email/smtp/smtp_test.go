@@ -45,6 +45,7 @@ func TestBccIsInTheEnvelopeAlone(t *testing.T) {
 	assert.NotContains(t, strings.ToLower(string(m.Raw)), "bcc")
 	assert.Equal(t, m.ProviderID, receipt.ProviderID)
 	assert.Contains(t, string(m.Raw), "Message-ID: <m-1@example.com>")
+	assert.Equal(t, "m-1@example.com", receipt.MessageID)
 	assert.Equal(t, "line 1\r\n.line 2\r\n", m.Text, "a leading dot survives")
 	assert.NotContains(t, string(m.Raw), "Reply-To", "an empty list makes no field")
 }

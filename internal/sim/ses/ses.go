@@ -5,8 +5,9 @@
 //
 // Comments name the rules' sources: "SendEmail", "Message", "MessageHeader",
 // "MessageTag", "Attachment", "RawMessage", "Destination" and "Common Errors" are
-// pages of the SES API v2 reference, "Quotas" is the developer guide's page on
-// service quotas, "Signatures" is the IAM user guide's on signed requests.
+// pages of the SES API v2 reference, "Quotas" and "Header fields" are the developer
+// guide's pages on service quotas and on header fields, "Signatures" is the IAM
+// user guide's on signed requests.
 package ses
 
 import (
@@ -211,6 +212,11 @@ func (r *request) content() (sim.Mail, string) {
 	return r.simple()
 }
 
+// disallowed are set by SES itself where the content is Simple (Header fields, Considerations).
+var disallowed = []string{
+	"bcc", "cc", "content-disposition", "content-type", "date", "from", "message-id", "mime-version", "reply-to", "return-path", "subject", "to",
+}
+
 func (r *request) simple() (sim.Mail, string) {
 	in := r.Content.Simple
 	from, problem := addresses([]string{r.FromEmailAddress})
@@ -232,6 +238,9 @@ func (r *request) simple() (sim.Mail, string) {
 		if h.Name == "" || len(h.Name) > maxHeaderName || len(h.Value) > maxHeaderValue || len(h.Name)+len(h.Value) > maxHeader ||
 			!sim.IsASCII(h.Name+h.Value) || strings.ContainsAny(h.Name, " :") {
 			return m, "Header " + h.Name + " is invalid."
+		}
+		if slices.Contains(disallowed, strings.ToLower(h.Name)) {
+			return m, "Header " + h.Name + " is not allowed."
 		}
 		if m.Headers == nil {
 			m.Headers = map[string]string{}

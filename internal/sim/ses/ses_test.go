@@ -104,6 +104,7 @@ func TestEachRuleRefusesAndEntersNothing(t *testing.T) {
 		"a header name with a colon": {subject, header("X:A", "v"), "Header"},
 		"a line break in a header":   {subject, in(`"Headers":[{"Name":"X-A","Value":"x\r\ny"}]`), "Header"},
 		"Unicode in a header":        {subject, header("X-A", "ä"), "Header"},
+		"a header that SES sets":     {subject, header("message-ID", "<a@b>"), "not allowed"},
 		"a file without a name":      {subject, file(`"RawContent":"YQ=="`), "FileName"},
 		"a file's name of 256":       {subject, file(`"FileName":"` + strings.Repeat("x", 256) + `","RawContent":"YQ=="`), "FileName"},
 		"a media type of 79":         {subject, file(`"FileName":"a","ContentType":"` + strings.Repeat("x", 79) + `"`), "ContentType or ContentId"},
@@ -133,6 +134,7 @@ func TestEachRuleRefusesAndEntersNothing(t *testing.T) {
 	for name, c := range map[string]struct{ old, with string }{
 		"50 recipients":        {to, to + strings.Repeat(","+to, 49)},
 		"50 tags":              {tag, tags(49)},
+		"a thread's root":      {subject, header("References", "<t-1@example.com>")},
 		"a header of 996":      {subject, header("X", strings.Repeat("x", 995))},
 		"a header name of 126": {subject, header(strings.Repeat("x", 126), "v")},
 		"a file at its limits": {subject, file(`"FileName":"` + strings.Repeat("x", 255) + `","ContentType":"` + strings.Repeat("x", 78) + `","ContentId":"` + strings.Repeat("x", 78) + `","ContentDisposition":"INLINE"`)},
