@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/sendgrid/rest"
@@ -66,6 +65,18 @@ func (s Sender) Check() error {
 	return err
 }
 
+// base is the checked BaseURL without a slash at its end.
+func (s Sender) base() (string, error) {
+	if s.BaseURL == "" {
+		return defaultBaseURL, nil
+	}
+	base, err := transport.BaseURL(s.BaseURL)
+	if err != nil {
+		return "", fmt.Errorf("sendgrid: %w", err)
+	}
+	return base, nil
+}
+
 // Send hands m to SendGrid in one request. SendGrid takes a mail as a whole: the
 // receipt has the same status for every recipient.
 func (s Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {
@@ -101,16 +112,9 @@ func (s Sender) request(ctx context.Context, body []byte) (req rest.Request, key
 		return req, "", fault.New(fault.Denied, err)
 	}
 	base, _ := s.base()
-	v, err := s.Key.Secret(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return req, "", fault.New(fault.Unavailable, fmt.Errorf("sendgrid: read Key: %w", err))
-	case err != nil:
-		return req, "", fault.New(fault.Denied, fmt.Errorf("sendgrid: read Key: %w", err))
-	}
-	key = v.Reveal()
-	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return req, "", fault.New(fault.Denied, errors.New("sendgrid: Key is empty or holds characters that no key has"))
+	key, err = transport.Key(ctx, "sendgrid: Key", s.Key)
+	if err != nil {
+		return req, "", err
 	}
 	req = sg.GetRequest(key, path, base)
 	req.Method = http.MethodPost
@@ -122,7 +126,7 @@ func (s Sender) request(ctx context.Context, body []byte) (req rest.Request, key
 // the body behind it breaks off.
 func (s Sender) do(ctx context.Context, req rest.Request) (*rest.Response, error) {
 	ctx, latch := fault.Trace(ctx)
-	resp, err := (&rest.Client{HTTPClient: s.client()}).SendWithContext(ctx, req)
+	resp, err := (&rest.Client{HTTPClient: transport.Client(s.HTTPClient)}).SendWithContext(ctx, req)
 	if err != nil && resp == nil {
 		return nil, fault.New(latch.Kind(), fmt.Errorf("sendgrid: %w", transport.WithoutURL(err)))
 	}
