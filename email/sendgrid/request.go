@@ -3,7 +3,6 @@ package sendgrid
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"mime"
@@ -14,6 +13,7 @@ import (
 	"github.com/sendgrid/sendgrid-go/helpers/mail"
 
 	"github.com/smilefactory/integrations/email"
+	"github.com/smilefactory/integrations/email/internal/limits"
 	"github.com/smilefactory/integrations/fault"
 )
 
@@ -72,50 +72,39 @@ func tooLarge() error {
 
 // unsupported collects what would be taken elsewhere.
 func unsupported(m *email.Message, now time.Time) error {
-	var found refusals
-	found.require(len(m.To) > 0, "to", "SendGrid requires a recipient in to, not only in cc or bcc")
-	found.require(len(m.To)+len(m.Cc)+len(m.Bcc) <= maxRecipients, "to", "SendGrid takes at most 1000 recipients")
-	found.require(ascii(email.ASCIIDomain(m.From).Address), "from.address", "SendGrid takes only ASCII in the sender's address")
-	found.require(!m.SendAt.After(now.Add(maxAhead)), "send_at", "SendGrid schedules at most 72 hours ahead")
-	found.names("to", m.To)
-	found.names("cc", m.Cc)
-	found.names("bcc", m.Bcc)
+	var found limits.Broken
+	found.Require(len(m.To) > 0, "to", "SendGrid requires a recipient in to, not only in cc or bcc")
+	found.Require(len(m.To)+len(m.Cc)+len(m.Bcc) <= maxRecipients, "to", "SendGrid takes at most 1000 recipients")
+	found.Require(limits.ASCII(email.ASCIIDomain(m.From).Address), "from.address", "SendGrid takes only ASCII in the sender's address")
+	found.Require(!m.SendAt.After(now.Add(maxAhead)), "send_at", "SendGrid schedules at most 72 hours ahead")
+	names(&found, "to", m.To)
+	names(&found, "cc", m.Cc)
+	names(&found, "bcc", m.Bcc)
 	for i, tag := range m.Tags {
-		found.require(ascii(tag), fmt.Sprintf("tags[%d]", i), "SendGrid takes only ASCII in categories")
+		found.Require(limits.ASCII(tag), fmt.Sprintf("tags[%d]", i), "SendGrid takes only ASCII in categories")
 	}
 	args, _ := json.Marshal(customArgs(m)) // strings alone can't fail
-	found.require(len(args) < maxCustomArgs, "metadata", "SendGrid takes less than 10,000 bytes of custom arguments")
+	found.Require(len(args) < maxCustomArgs, "metadata", "SendGrid takes less than 10,000 bytes of custom arguments")
 	for _, key := range slices.Sorted(maps.Keys(m.Metadata)) {
-		found.require(!eventField(key), "metadata["+key+"]", "is a field of SendGrid's own in its events, which would hide it")
+		found.Require(!eventField(key), "metadata["+key+"]", "is a field of SendGrid's own in its events, which would hide it")
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		found.require(!reserved(name), "headers["+name+"]", "is one that SendGrid sets")
+		found.Require(!reserved(name), "headers["+name+"]", "is one that SendGrid sets")
 	}
 	for i, a := range m.Attachments {
-		found.require(len(a.Data) > 0, fmt.Sprintf("attachments[%d].data", i), "SendGrid takes no empty file")
+		found.Require(len(a.Data) > 0, fmt.Sprintf("attachments[%d].data", i), "SendGrid takes no empty file")
 	}
 	if m.Size() >= maxMail { // before it is encoded
 		found = append(found, tooLarge())
 	}
-	if len(found) == 0 {
-		return nil
-	}
-	return fault.New(fault.Unsupported, errors.Join(found...))
-}
-
-type refusals []error
-
-func (r *refusals) require(ok bool, field, problem string) {
-	if !ok {
-		*r = append(*r, &email.FieldError{Field: field, Problem: problem})
-	}
+	return found.Unsupported()
 }
 
 // names: recipients' names hold neither character (Mail Send limitations); the
 // sender's may.
-func (r *refusals) names(field string, list []email.Address) {
+func names(found *limits.Broken, field string, list []email.Address) {
 	for i, a := range list {
-		r.require(!strings.ContainsAny(a.Name, ";,"), fmt.Sprintf("%s[%d].name", field, i),
+		found.Require(!strings.ContainsAny(a.Name, ";,"), fmt.Sprintf("%s[%d].name", field, i),
 			"SendGrid takes neither semicolon nor comma in a recipient's name")
 	}
 }
@@ -138,10 +127,6 @@ var eventFields = []string{
 // sg_event_id, sg_message_id, sg_machine_open, marketing_campaign_id and others.
 func eventField(key string) bool {
 	return slices.Contains(eventFields, key) || strings.HasPrefix(key, "sg_") || strings.HasPrefix(key, "marketing_campaign_")
-}
-
-func ascii(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 func customArgs(m *email.Message) map[string]string {
