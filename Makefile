@@ -1,6 +1,6 @@
 SHELL = bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check test race watch lint fmt vuln servers bench sizes quickstart
+.PHONY: help check test race watch lint fmt vuln servers bench fleet sizes quickstart
 
 # The tools, as tools/go.mod pins them. The first use builds one, golangci-lint
 # in about two minutes; Go's build cache keeps it.
@@ -46,6 +46,9 @@ bench: ## the benchmarks beside the peers, on one processor and two, and the med
 	cd bench && go test -c -o ../.cache/bench.test .
 	for run in 1 2 3 4 5 6 7 8; do .cache/bench.test -test.run '^$$' -test.bench . -test.cpu 1,2 -test.benchtime 200ms; done | tee .cache/bench.txt
 	$(TOOL) benchstat -col /lib .cache/bench.txt
+
+fleet: ## the simulation of docs/fleet.md with every variant, which rewrites its figures; six minutes
+	cd bench && go test -count 1 -timeout 30m -v ./fleet -update
 
 sizes: ## what each package adds to a binary
 	./scripts/sizes

@@ -126,7 +126,7 @@ var op = resilience.Op{Name: "bench.ask", Safety: fault.Read}
 
 // ours is the library with its defaults and a rate limit: retries with a budget,
 // breaker by ratio and by failures in a row, attempt and total time limit.
-func ours(b *testing.B, change func(*resilience.Policy), providers ...provider) *resilience.Group[provider] {
+func ours(b testing.TB, change func(*resilience.Policy), providers ...provider) *resilience.Group[provider] {
 	b.Helper()
 	policy := resilience.Default
 	policy.Rate, policy.Burst = perSec, plenty
