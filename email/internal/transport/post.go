@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,6 +67,18 @@ func Key(ctx context.Context, field string, source secret.Source) (string, error
 		return "", fault.New(fault.Denied, fmt.Errorf("%s is empty or holds characters that no key has", field))
 	}
 	return key, nil
+}
+
+// JSON is v without the escapes that json.Marshal makes for browsers: HTML would
+// grow by them, and a mail has a limit.
+func JSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
 // Answer is what came back. Once a status has arrived it is the answer: a body

@@ -98,6 +98,14 @@ func TestATransportErrorHasTheKindOfTheLatch(t *testing.T) {
 	require.ErrorIs(t, err, fault.Denied)
 }
 
+func TestHTMLStaysAsLongAsItIs(t *testing.T) {
+	out, err := transport.JSON(map[string]string{"html": "<a&b>\n"})
+	require.NoError(t, err)
+	assert.Equal(t, `{"html":"<a&b>\n"}`, string(out))
+	_, err = transport.JSON(func() {})
+	assert.Error(t, err)
+}
+
 func TestAClientWithoutATimeoutGetsOne(t *testing.T) {
 	assert.Equal(t, time.Minute, transport.Client(nil).Timeout)
 	assert.Equal(t, time.Minute, transport.Client(&http.Client{}).Timeout)
