@@ -25,6 +25,8 @@ const (
 	suites     layer = "suite"     // fake and conformance suite of its domain
 	shared     layer = "shared"    // what the adapters of its domain share
 	adapters   layer = "adapter"   // one provider of its domain
+	databases  layer = "database"  // what the stores of all domains share
+	stores     layer = "store"     // a domain's state in SQL
 	simulators layer = "simulator" // the far side of the wire
 	rigs       layer = "test rig"  // what tests share
 	examples   layer = "example"
@@ -41,9 +43,11 @@ var below = map[layer][]layer{
 	suites:     {domains, faults},
 	shared:     {domains, faults, secrets},
 	adapters:   {shared, domains, faults, secrets},
+	databases:  {faults},
+	stores:     {databases, domains, faults},
 	simulators: {simulators},
-	rigs:       {simulators, suites, domains, faults},
-	examples:   {simulators, adapters, suites, domains, mechanisms, secrets, faults},
+	rigs:       {rigs, simulators, databases, suites, domains, faults},
+	examples:   {simulators, stores, adapters, suites, domains, mechanisms, secrets, faults},
 }
 
 // packages has a row for each package: its layer, and the modules that it may
@@ -52,19 +56,13 @@ var packages = map[string]struct {
 	layer   layer
 	vendors []string
 }{
-	"fault":           {faults, nil},
-	"secret":          {secrets, nil},
-	"internal/crash":  {rigs, nil},
-	"queue":           {mechanisms, nil},
-	"queue/queuetest": {doubles, nil},
-	"queue/postgres": {mechanisms, []string{
-		"github.com/jackc", "github.com/pressly/goose/v3", "github.com/mfridman/interpolate", "github.com/sethvargo/go-retry", "go.uber.org/multierr",
-		"golang.org/x/sync", "golang.org/x/text",
-	}},
-	"queue/sqlite": {mechanisms, []string{
-		"modernc.org/sqlite", "modernc.org/libc", "modernc.org/mathutil", "modernc.org/memory", "golang.org/x/sys",
-		"github.com/dustin/go-humanize", "github.com/google/uuid", "github.com/remyoudompheng/bigfft",
-	}},
+	"fault":                     {faults, nil},
+	"secret":                    {secrets, nil},
+	"internal/crash":            {rigs, nil},
+	"queue":                     {mechanisms, nil},
+	"queue/queuetest":           {doubles, nil},
+	"queue/postgres":            {mechanisms, slices.Concat(pgx, goose)},
+	"queue/sqlite":              {mechanisms, sqlite},
 	"resilience":                {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time", lru}},
 	"resilience/cache":          {mechanisms, []string{"github.com/maypok86/otter/v2"}},
 	"resilience/resiliencetest": {doubles, nil},
@@ -82,6 +80,8 @@ var packages = map[string]struct {
 	"email/sendgrid":           {adapters, []string{"github.com/sendgrid/sendgrid-go", "github.com/sendgrid/rest"}},
 	"email/ses":                {adapters, []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"}},
 	"email/smtp":               {adapters, []string{gomail, gomailNTLM}},
+	"internal/sqldb":           {databases, goose},
+	"internal/sqldbtest":       {rigs, slices.Concat(pgx, sqlite)},
 	"internal/sim":             {simulators, nil},
 	"internal/sim/postmark":    {simulators, nil},
 	"internal/sim/sendgrid":    {simulators, nil},
@@ -96,6 +96,16 @@ const (
 	lru        = "github.com/hashicorp/golang-lru/v2"
 	gomail     = "github.com/wneessen/go-mail"
 	gomailNTLM = "golang.org/x/crypto/md4"
+)
+
+// Modules with those that they compile.
+var (
+	goose  = []string{"github.com/pressly/goose/v3", "github.com/mfridman/interpolate", "github.com/sethvargo/go-retry", "go.uber.org/multierr", "golang.org/x/sync"}
+	pgx    = []string{"github.com/jackc", "golang.org/x/sync", "golang.org/x/text"}
+	sqlite = []string{
+		"modernc.org/sqlite", "modernc.org/libc", "modernc.org/mathutil", "modernc.org/memory", "golang.org/x/sys",
+		"github.com/dustin/go-humanize", "github.com/google/uuid", "github.com/remyoudompheng/bigfft",
+	}
 )
 
 // forTests are the layers that may compile what only tests need.
@@ -183,7 +193,7 @@ func importsDownward(t *testing.T, name string, from layer, p listed) {
 }
 
 // ofADomain are the layers that a domain's folder holds.
-var ofADomain = []layer{domains, suites, shared, adapters}
+var ofADomain = []layer{domains, suites, shared, adapters, stores}
 
 func folder(pkg string) string {
 	first, _, _ := strings.Cut(pkg, "/")
