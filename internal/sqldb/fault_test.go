@@ -29,9 +29,9 @@ var faultRules = []rule{
 }
 
 // in runs one statement in a transaction of its own.
-func in(ctx context.Context, db *sqldb.DB, query string, args ...any) error {
+func in(ctx context.Context, db *sqldb.DB, query string) error {
 	return db.InTx(ctx, func(tx sqldb.Tx) error {
-		_, err := tx.Exec(ctx, query, args...)
+		_, err := tx.Exec(ctx, query)
 		return err
 	})
 }
