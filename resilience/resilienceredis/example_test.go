@@ -79,7 +79,7 @@ func ExampleCache() {
 func ExampleState() {
 	client, end := exampleServer()
 	defer end()
-	state, err := resilienceredis.NewState(client, resilienceredis.StateConfig{Prefix: "mail"})
+	state, err := resilienceredis.NewState(client, resilienceredis.StateConfig{Prefix: "mail:"})
 	if err != nil {
 		fmt.Println(err)
 		return

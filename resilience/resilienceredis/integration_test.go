@@ -200,7 +200,7 @@ func TestIntegrationAProcessWarnsThoseThatListenAndThoseThatComeLater(t *testing
 	addr := c.Options().Addr
 	a, heardByA := process(t, addr, resilienceredis.StateConfig{Prefix: prefix})
 	_, heardByB := process(t, addr, resilienceredis.StateConfig{Prefix: prefix})
-	channel := "{" + prefix + "}opened"
+	channel := prefix + "opened"
 	require.Eventually(t, func() bool { return c.PubSubNumSub(t.Context(), channel).Val()[channel] == 2 }, 10*time.Second, time.Millisecond)
 	start := time.Now()
 	a.Observe(t.Context(), opened("eu/ses", 30*time.Second))
@@ -212,7 +212,7 @@ func TestIntegrationAProcessWarnsThoseThatListenAndThoseThatComeLater(t *testing
 	assert.Equal(t, "eu/ses", got.provider)
 	assert.InDelta(t, 30*time.Second, got.d, float64(5*time.Second))
 	assert.Empty(t, heardByA)
-	ttl := c.PTTL(t.Context(), "{"+prefix+"}open").Val()
+	ttl := c.PTTL(t.Context(), prefix+"open").Val()
 	assert.InDelta(t, 30*time.Second, ttl, float64(5*time.Second))
 }
 

@@ -79,3 +79,50 @@ func TestNoErrorShowsTheServersAddress(t *testing.T) {
 	assert.ErrorContains(t, err, "connection refused")
 	assert.NotContains(t, err.Error(), "127.0.0.1")
 }
+
+func TestEveryKindOfClientWill(t *testing.T) {
+	one, two := miniredis.RunT(t), miniredis.RunT(t)
+	for name, dial := range map[string]func() redis.UniversalClient{
+		"a Client": func() redis.UniversalClient {
+			return redis.NewClient(&redis.Options{Addr: one.Addr(), ContextTimeoutEnabled: true})
+		},
+		"a ClusterClient": func() redis.UniversalClient {
+			return redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{one.Addr()}, ContextTimeoutEnabled: true})
+		},
+		"a Ring": func() redis.UniversalClient {
+			return redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": one.Addr(), "two": two.Addr()}, ContextTimeoutEnabled: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial()
+			t.Cleanup(func() { c.Close() })
+			for _, provider := range []string{"a", "b", "c", "d"} { // of which a Ring keeps some here and some there
+				store, err := resilienceredis.NewCache(c, resilienceredis.CacheConfig{Prefix: name})
+				require.NoError(t, err)
+				require.NoError(t, store.Set(t.Context(), provider, []byte("v"), time.Minute))
+				_, found, err := store.Get(t.Context(), provider)
+				require.NoError(t, err)
+				assert.True(t, found)
+
+				l := patient(t, c, resilienceredis.LimiterConfig{Rate: 0.01, Burst: 1, Prefix: name, WhenDown: resilienceredis.FailClosed})
+				assert.Zero(t, take(t, l, provider))
+				assert.Positive(t, take(t, l, provider))
+
+				config := resilienceredis.StateConfig{Prefix: name + provider}
+				teller, err := resilienceredis.NewState(c, config)
+				if name == "a Ring" {
+					require.ErrorContains(t, err, "Ring")
+					continue
+				}
+				require.NoError(t, err)
+				listener, err := resilienceredis.NewState(c, config)
+				require.NoError(t, err)
+				heard := make(warnings, 10)
+				run(t, teller)
+				run(t, listener, heard)
+				teller.Observe(t.Context(), opened(provider, time.Minute))
+				assert.Equal(t, provider, heard.next(t).provider)
+			}
+		})
+	}
+}

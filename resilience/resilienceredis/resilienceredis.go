@@ -13,8 +13,8 @@
 //     it only where [FailClosed] was chosen; what is done instead is said for each type.
 //   - The client is yours: it is neither configured nor closed here. Its option
 //     ContextTimeoutEnabled must be on, or commands outlast their time limit.
-//   - It may be a Client, a ClusterClient or a Ring, of Redis 5 or later. Every
-//     command touches one key. The user needs EVAL, EVALSHA, GETRANGE, SET, DEL,
+//   - It may be a Client, a ClusterClient or, but for State, a Ring. Every command
+//     touches one key. Tested with Redis 7.0; the scripts need 5.0. The user needs EVAL, EVALSHA, GETRANGE, SET, DEL,
 //     PUBLISH and SUBSCRIBE, and what the scripts call.
 //   - A key begins with the Prefix of its Config. Who shares a Redis and a Prefix
 //     shares limits, answers and news, whichever database number they use for the news.

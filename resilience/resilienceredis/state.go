@@ -26,7 +26,7 @@ type Warner interface {
 
 // StateConfig says where a State meets the others. Its zero value is of use.
 type StateConfig struct {
-	// Prefix begins the key and the channel. Empty means "resilience:state". Groups
+	// Prefix begins the key and the channel. Empty means "resilience:state:". Groups
 	// that share it take providers of one name for the same.
 	Prefix string
 	// Queue is how much news may wait for Redis; what doesn't fit is dropped and
@@ -37,7 +37,7 @@ type StateConfig struct {
 }
 
 const (
-	defaultStatePrefix = "resilience:state"
+	defaultStatePrefix = "resilience:state:"
 	defaultQueue       = 64
 	maxRemembered      = 1000
 )
@@ -79,10 +79,15 @@ type opening struct {
 	until    time.Time
 }
 
-// NewState checks client and config. It asks nothing of Redis yet.
+// NewState checks client and config. It asks nothing of Redis yet. A Ring is
+// refused: when a server of it goes or comes back, its channels move, its
+// subscriptions don't, and while all are down subscribing panics.
 func NewState(client redis.UniversalClient, config StateConfig) (*State, error) {
 	if err := check(client); err != nil {
 		return nil, err
+	}
+	if _, ring := client.(*redis.Ring); ring {
+		return nil, errors.New("resilienceredis: State can't use a Ring as its client: subscriptions don't follow the servers that it moves channels to")
 	}
 	if config.Queue < 0 {
 		return nil, fmt.Errorf("resilienceredis: Queue is negative: %d", config.Queue)
@@ -138,10 +143,9 @@ var (
 	openedScript = redis.NewScript(openedSource)
 )
 
-// The braces make a Ring keep both on one server.
-func (s *State) channel() string { return "{" + s.prefix + "}opened" }
+func (s *State) channel() string { return s.prefix + "opened" }
 
-func (s *State) key() string { return "{" + s.prefix + "}open" }
+func (s *State) key() string { return s.prefix + "open" }
 
 func (s *State) tell(ctx context.Context) {
 	for {
@@ -195,7 +199,7 @@ func (s *State) listen(ctx context.Context, targets []Warner) {
 
 // subscribe hears until the connection is lost, or ctx ends.
 func (s *State) subscribe(ctx context.Context, targets []Warner) error {
-	sub := s.client.Subscribe(ctx) // makes no connection yet
+	sub := s.client.Subscribe(ctx) // to nothing, and makes no connection yet
 	end := func() { _ = sub.Close() }
 	defer end()
 	defer context.AfterFunc(ctx, end)() // a read doesn't heed ctx

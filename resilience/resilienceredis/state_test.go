@@ -67,7 +67,7 @@ func opened(provider string, d time.Duration) resilience.Event {
 // listening waits until n processes are subscribed.
 func listening(t *testing.T, server *miniredis.Miniredis, n int) {
 	t.Helper()
-	const channel = "{resilience:state}opened"
+	const channel = "resilience:state:opened"
 	require.Eventually(t, func() bool { return server.PubSubNumSub(channel)[channel] == n }, 10*time.Second, time.Millisecond)
 }
 
@@ -108,7 +108,7 @@ func TestAProcessThatStartsLaterIsWarnedAtOnce(t *testing.T) {
 	_, heard = process(t, server.Addr(), resilienceredis.StateConfig{})
 	assert.Equal(t, "ses", heard.next(t).provider)
 	assert.Empty(t, heard, "what is over is forgotten")
-	const key = "{resilience:state}open"
+	const key = "resilience:state:open"
 	assert.LessOrEqual(t, server.TTL(key), 60*time.Second, "and in the end all of it")
 	assert.Positive(t, server.TTL(key))
 }
@@ -164,17 +164,17 @@ func TestMessagesThatNoneOfUsSentAreIgnored(t *testing.T) {
 		`{"v":1,"from":"a1","provider":"ses","ms":1000,"more":"` + strings.Repeat("a", 1024) + `"}`,
 	}
 	for _, m := range messages {
-		server.Publish("{resilience:state}opened", m)
+		server.Publish("resilience:state:opened", m)
 	}
-	server.Publish("{resilience:state}opened", `{"v":1,"from":"a1","provider":"eu/ses","ms":9000000000,"new":true}`)
+	server.Publish("resilience:state:opened", `{"v":1,"from":"a1","provider":"eu/ses","ms":9000000000,"new":true}`)
 	assert.Equal(t, warning{"eu/ses", time.Hour}, heard.next(t), "a longer time is cut to an hour")
 	assert.Empty(t, heard)
 	assert.Equal(t, resilienceredis.StateStats{Heard: 1, Invalid: uint64(len(messages))}, s.Stats())
 
 	for i, m := range messages { // the same where it is remembered
-		c.ZAdd(t.Context(), "{resilience:state}open", redis.Z{Score: 1e15 + float64(i), Member: m})
+		c.ZAdd(t.Context(), "resilience:state:open", redis.Z{Score: 1e15 + float64(i), Member: m})
 	}
-	c.ZAdd(t.Context(), "{resilience:state}open", redis.Z{Score: 2e15, Member: `{"v":1,"from":"a1","provider":"smtp"}`})
+	c.ZAdd(t.Context(), "resilience:state:open", redis.Z{Score: 2e15, Member: `{"v":1,"from":"a1","provider":"smtp"}`})
 	late, heardLater := process(t, server.Addr(), resilienceredis.StateConfig{})
 	for w := heardLater.next(t); w != (warning{"smtp", time.Hour}); w = heardLater.next(t) {
 		assert.Equal(t, "ses", w.provider, "but for those that lack nothing but their time")
@@ -189,7 +189,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 		s.Observe(t.Context(), opened("p"+strconv.Itoa(i), time.Minute+time.Duration(i)*time.Millisecond))
 	}
 	require.Eventually(t, func() bool { return s.Stats().Published == 1100 }, 30*time.Second, time.Millisecond)
-	members, err := server.ZMembers("{resilience:state}open")
+	members, err := server.ZMembers("resilience:state:open")
 	require.NoError(t, err)
 	assert.Len(t, members, 1000)
 }
