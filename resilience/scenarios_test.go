@@ -101,7 +101,7 @@ func TestTheContextOfAnAttemptEndsWithIt(t *testing.T) {
 			g := group(t, resilience.Default, &provider{fn: func(ctx context.Context) error {
 				if left = ctx; used {
 					var stop context.CancelFunc
-					child, stop = context.WithCancel(ctx)
+					child, stop = context.WithCancel(ctx) //nolint:fatcontext // it is what is looked at
 					t.Cleanup(stop)
 				}
 				return nil
@@ -252,7 +252,7 @@ func TestAFailedProbeOpensForTheSameTimeAgain(t *testing.T) {
 			assert.Equal(t, p.Breaker.OpenFor, g.Inspect()[0].OpenFor)
 			time.Sleep(p.Breaker.OpenFor - 1)
 			require.ErrorIs(t, ask(t.Context(), g), resilience.ErrOpen)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			before := one.calls.Load()
 			require.NotErrorIs(t, ask(t.Context(), g), resilience.ErrOpen)
 			assert.EqualValues(t, 1, one.calls.Load()-before)

@@ -70,7 +70,7 @@ func child(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer q.Close(ctx) //nolint:errcheck // the process ends
+	defer q.Close(ctx)
 	d := &death{point: os.Getenv("CRASH_POINT"), in: atomic.Int64{}}
 	n, _ := strconv.Atoi(os.Getenv("CRASH_AFTER"))
 	d.in.Store(int64(n))

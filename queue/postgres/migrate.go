@@ -31,7 +31,7 @@ func (s *store) migrate(ctx context.Context) error {
 		options = append(options, stdlib.OptionBeforeConnect(cfg.BeforeConnect))
 	}
 	db := stdlib.OpenDB(*cfg.ConnConfig, options...)
-	defer db.Close()
+	defer db.Close() //nolint:errcheck // nothing is lost with it
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err

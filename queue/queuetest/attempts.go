@@ -161,7 +161,7 @@ func otherKinds(t testing.TB, s Subject) {
 
 // dying takes jobs and is never heard of again: its handlers ignore their
 // context, and its Run is told to end at once. free lets them return.
-func dying(t testing.TB, q queue.Queue, n int) (got []entry, free func()) {
+func dying(t testing.TB, q queue.Queue, n int) (free func()) {
 	t.Helper()
 	var d diary
 	blocked := make(chan struct{})
@@ -174,7 +174,7 @@ func dying(t testing.TB, q queue.Queue, n int) (got []entry, free func()) {
 			o.Lease, o.Drain, o.Workers, o.Poll = shortLease, 0, n, 20*time.Millisecond
 		}))
 	}()
-	got = d.await(t, n)
+	d.await(t, n)
 	kill()
 	once := false
 	free = func() {
@@ -185,7 +185,7 @@ func dying(t testing.TB, q queue.Queue, n int) (got []entry, free func()) {
 		}
 	}
 	t.Cleanup(free)
-	return got, free
+	return free
 }
 
 func deadWorker(t testing.TB, s Subject) {
@@ -219,7 +219,7 @@ func killer(t testing.TB, s Subject) {
 
 func oldHolder(t testing.TB, s Subject) {
 	enqueue(t, s.Queue, job("a"))
-	_, free := dying(t, s.Queue, 1)
+	free := dying(t, s.Queue, 1)
 	var d diary
 	hold := make(chan struct{})
 	run(t, s.Queue, only(d.handle(func(context.Context, queue.Delivery) error { <-hold; return errBoom })),

@@ -17,6 +17,7 @@ package queuetest
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -96,9 +97,7 @@ func (m *Memory) Insert(ctx context.Context, now time.Time, records []queue.Reco
 	if m.dedupe == nil {
 		m.dedupe = map[dedupeKey]first{}
 	}
-	for key, f := range known {
-		m.dedupe[key] = f
-	}
+	maps.Copy(m.dedupe, known)
 	m.jobs = append(m.jobs, jobs...)
 	m.wake()
 	return out, nil

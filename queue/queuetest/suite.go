@@ -150,7 +150,6 @@ func enqueue(t testing.TB, q queue.Queue, jobs ...queue.Job) []queue.Enqueued {
 type diary struct {
 	mu      sync.Mutex
 	entries []entry
-	more    chan struct{}
 }
 
 type entry struct {

@@ -68,7 +68,7 @@ func (b *bell) awaited() bool {
 // can't be read, workers still poll.
 func (b *bell) watch(conn *sql.Conn) {
 	defer close(b.done)
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing is lost with it
 	version, err := dataVersion(b.ctx, conn)
 	for {
 		select {

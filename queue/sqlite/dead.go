@@ -31,7 +31,6 @@ func (s *store) List(ctx context.Context, after string, n int) ([]queue.Buried, 
 }
 
 // errNotDead undoes a transaction; Revive answers it with false.
-var errNotDead = errors.New("queue/sqlite: not dead")
 
 // Revive makes dead letters new jobs, see [queue.Graveyard].
 func (s *store) Revive(ctx context.Context, now time.Time, ids []string) (ok bool, err error) {

@@ -69,7 +69,7 @@ func prepareFile(ctx context.Context, db *sql.DB, patience time.Duration) (id st
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing is lost with it
 	var mode string
 	// The switch needs the file alone, and SQLite doesn't wait for that.
 	err = untilUnlocked(ctx, patience, func() error {

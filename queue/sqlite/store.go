@@ -286,7 +286,7 @@ func all[T any](ctx context.Context, on session, scan func(*sql.Rows, *T) error,
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // nothing is lost with it
 	for rows.Next() {
 		var v T
 		if err := scan(rows, &v); err != nil {

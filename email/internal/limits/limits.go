@@ -13,7 +13,7 @@ import (
 )
 
 // Broken are the limits of a provider that a mail breaks. The zero value is none.
-type Broken []error
+type Broken []error //nolint:recvcheck // it grows by Require and is read by value
 
 // Require notes the field and the problem unless it is ok.
 func (b *Broken) Require(ok bool, field, problem string) {
