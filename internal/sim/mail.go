@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// IDKey is the name under which a mail carries its sender's own id: a custom argument at SendGrid, a tag at SES, a
-// header X-Message-Id of a raw message that has no tag.
+// IDKey is the name under which a mail carries its sender's own id: a custom argument at SendGrid, a tag at SES and
+// Resend, metadata at Postmark, a header X-Message-Id of a raw message that has no tag.
 const IDKey = "message_id"
 
 // Mail is a mail as its provider understood it, so that the same mail sent through two providers can be compared.
@@ -21,10 +21,10 @@ type Mail struct {
 	Text, HTML  string
 	Headers     map[string]string // the sender's own headers, by canonical name
 	Attachments []Attachment
-	Tags        []string          // SendGrid's categories; the sorted names of SES's tags other than the id
-	Metadata    map[string]string // SendGrid's custom arguments; SES's tags; both without the id
+	Tags        []string          // SendGrid's categories; Postmark's tag; the sorted names of SES's and Resend's tags other than the id
+	Metadata    map[string]string // SendGrid's custom arguments; Postmark's metadata; SES's and Resend's tags; all without the id
 	SendAt      time.Time         // zero where it goes at once
-	Key         string            // the request's Idempotency-Key header; neither provider honours one
+	Key         string            // the request's Idempotency-Key header, which Resend alone honours
 }
 
 // Attachment is a file that goes with a mail.
