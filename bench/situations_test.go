@@ -44,8 +44,10 @@ type section struct {
 
 var sections = []section{
 	{"The breaker", breakerSituations},
-	{"Time limits, retries and waits", callSituations},
-	{"Backups and nesting", backupSituations},
+	{"Time limits, retries and waits", append(callSituations, waitSituations...)},
+	{"Backups and nesting", append(backupSituations, failoverSituations...)},
+	{"HTTP", httpSituations},
+	{"Caches, hedges and contexts", otherSituations},
 }
 
 const document = "../docs/situations.md"
@@ -199,17 +201,4 @@ func took(f func()) time.Duration {
 	start := time.Now()
 	f()
 	return time.Since(start).Round(100 * time.Millisecond)
-}
-
-// says is a short form of an error for a cell.
-func says(err error, known map[error]string) string {
-	for e, words := range known {
-		if assert.ObjectsAreEqual(e, err) || is(err, e) {
-			return words
-		}
-	}
-	if err == nil {
-		return "answered"
-	}
-	return err.Error()
 }
