@@ -94,7 +94,7 @@ var failoverSituations = []situation{
 		},
 		failsafe: func(t *testing.T) string {
 			limit := timeout.New[*answer](attemptLimit)
-			chain := providerFunc(func(ctx context.Context, q *query) (*answer, error) {
+			chain := providerFunc(func(ctx context.Context, _ *query) (*answer, error) {
 				next := func(ctx context.Context, p provider, second func(failsafe.Execution[*answer]) (*answer, error)) error {
 					return failsafeWith(fallback.NewWithFunc(second), limit)(ctx, p)
 				}

@@ -70,7 +70,7 @@ func once(first func(int) *http.Response) func(int) *http.Response {
 // dripping is a body of ten bytes, one a second, that ends with its request's
 // context, as those of net/http do.
 type dripping struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // the request's
 	left int
 }
 
@@ -127,7 +127,7 @@ func retryable(s *service) doer {
 
 // exchange is one request of each library, told by look.
 func exchange(method string, body func() io.Reader, answer func(int) *http.Response, change func(*resilience.Policy), look func(t *testing.T, s *service, took time.Duration, resp *http.Response, err error) string) situation {
-	do := func(t *testing.T, make func(*service) doer) string {
+	do := func(t *testing.T, with func(*service) doer) string {
 		s := &service{answer: answer}
 		var b io.Reader
 		if body != nil {
@@ -136,7 +136,7 @@ func exchange(method string, body func() io.Reader, answer func(int) *http.Respo
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://service.test/", b)
 		require.NoError(t, err)
 		var resp *http.Response
-		d := took(func() { resp, err = make(s)(req) })
+		d := took(func() { resp, err = with(s)(req) })
 		if err == nil {
 			defer resp.Body.Close()
 		}
@@ -331,7 +331,7 @@ func caching(look func(*testing.T, cachedCall) string) situation {
 // leftBehind is what the context of an attempt says after the call.
 func leftBehind(t *testing.T, call protected) string {
 	var left context.Context
-	require.NoError(t, call(t.Context(), providerFunc(func(ctx context.Context, _ *query) (*answer, error) { left = ctx; return ok, nil })))
+	require.NoError(t, call(t.Context(), providerFunc(func(ctx context.Context, _ *query) (*answer, error) { left = ctx; return ok, nil }))) //nolint:fatcontext // to look at it afterwards
 	if left.Err() == nil {
 		return "goes on"
 	}
