@@ -71,6 +71,7 @@ var packages = map[string]struct {
 		"github.com/redis/go-redis/v9", "github.com/cespare/xxhash/v2", "go.uber.org/atomic", "golang.org/x/sys",
 	}},
 	"email":                    {domains, []string{"golang.org/x/net", "golang.org/x/text"}},
+	"email/emailsql":           {stores, nil},
 	"email/emailtest":          {suites, nil},
 	"email/internal/limits":    {shared, nil},
 	"email/internal/mime":      {shared, []string{gomail, gomailNTLM}},

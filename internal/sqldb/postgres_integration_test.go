@@ -1,8 +1,6 @@
 package sqldb_test
 
 import (
-	"bytes"
-	"net"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -104,80 +102,15 @@ func TestIntegrationPostgresRefusesInTheCommit(t *testing.T) {
 	assert.Equal(t, 100, cents(t, pool, "ada"))
 }
 
-// gate passes on what client and server say, and can let the answer to a commit
-// never arrive.
-type gate struct {
-	net.Listener
-	server string
-	shut   atomic.Bool // the next commit is the last that this connection says
-	all    sync.WaitGroup
-}
-
-func newGate(t *testing.T, server string) *gate {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	g := &gate{Listener: l, server: server}
-	g.all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			g.all.Go(func() { g.pass(t, c) })
-		}
-	})
-	t.Cleanup(func() { l.Close(); g.all.Wait() })
-	return g
-}
-
-func (g *gate) pass(t *testing.T, client net.Conn) {
-	server, err := net.Dial("tcp", g.server)
-	if !assert.NoError(t, err) {
-		return
-	}
-	var committing atomic.Bool
-	var both sync.WaitGroup
-	both.Go(func() {
-		relay(server, client, func(said []byte) bool {
-			if bytes.Contains(said, []byte("commit")) && g.shut.CompareAndSwap(true, false) {
-				committing.Store(true)
-			}
-			return true
-		})
-	})
-	both.Go(func() { relay(client, server, func([]byte) bool { return !committing.Load() }) })
-	both.Wait()
-}
-
-// relay copies until one of them closes, or may no longer.
-func relay(to, from net.Conn, may func([]byte) bool) {
-	defer to.Close()
-	defer from.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		if err != nil || !may(buf[:n]) {
-			return
-		}
-		if _, err := to.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
 func TestIntegrationPostgresLostInTheCommitIsUncertain(t *testing.T) {
 	databaseURL := sqldbtest.Postgres(t)
 	_, pool := bank(t, databaseURL)
-	u, err := url.Parse(databaseURL)
-	require.NoError(t, err)
-	g := newGate(t, u.Host)
-	u.Host = g.Addr().String()
-	db, _ := open(t, u.String())
+	g := sqldbtest.NewGate(t, databaseURL)
+	db, _ := open(t, g.URL)
 	runs := 0
-	err = db.InTx(t.Context(), func(tx sqldb.Tx) error {
+	err := db.InTx(t.Context(), func(tx sqldb.Tx) error {
 		runs++
-		g.shut.Store(true)
+		g.LoseNext()
 		_, err := tx.Exec(t.Context(), "update account set cents = cents - 1 where id = 'ada'")
 		return err
 	})
