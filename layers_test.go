@@ -73,6 +73,7 @@ var packages = map[string]struct {
 	"email":                    {domains, []string{"golang.org/x/net", "golang.org/x/text"}},
 	"email/emailsql":           {stores, nil},
 	"email/emailtest":          {suites, nil},
+	"email/file":               {adapters, []string{gomail, gomailNTLM}},
 	"email/internal/limits":    {shared, nil},
 	"email/internal/mime":      {shared, []string{gomail, gomailNTLM}},
 	"email/internal/redact":    {shared, nil},
