@@ -143,11 +143,7 @@ func (r *Receipts) End(ctx context.Context, key string, receipt *email.Receipt) 
 	if err != nil {
 		return err
 	}
-	sealed, err := row.seal(receipt)
-	if err != nil {
-		return err
-	}
-	return r.exec(ctx, "update email_receipts set receipt = ? where id = ?", sealed, row.id)
+	return r.exec(ctx, "update email_receipts set receipt = ? where id = ?", row.seal(receipt), row.id)
 }
 
 // Drop forgets the key, see [email.Receipts].
