@@ -11,7 +11,7 @@ import (
 )
 
 // backups stand behind each provider.
-var backups = map[string]string{"sendgrid": "ses", "ses": "smtp", "smtp": "sendgrid"}
+var backups = map[string]string{"sendgrid": "ses", "ses": "smtp", "smtp": "postmark", "postmark": "resend", "resend": "sendgrid"}
 
 func TestAClientOverRealAdaptersConforms(t *testing.T) {
 	for first, second := range backups {

@@ -45,7 +45,11 @@ func TestAMailThatMustGoAtMostOnceNeverGoesTwice(t *testing.T) {
 				require.ErrorIs(t, err, fault.Uncertain)
 				assert.Equal(t, tt.acts, primary.taken(m.ID))
 				assert.Zero(t, backup.taken(m.ID))
-				assert.Equal(t, 1, primary.requests())
+				asked := 1
+				if primary.dedupes {
+					asked = 3 // it is safe to ask again here
+				}
+				assert.Equal(t, asked, primary.requests())
 				assert.Zero(t, backup.requests(), "the backup isn't even asked")
 			})
 		}
@@ -70,7 +74,11 @@ func TestByDefaultAMailGoesAtLeastOnce(t *testing.T) {
 					asked = 1 // a timeout goes to the untried backup instead
 				}
 				assert.Equal(t, asked, primary.requests())
-				assert.Equal(t, asked*tt.acts, primary.taken("m-1"), "so often it arrived twice: this is the price")
+				arrived := asked * tt.acts // so often it arrived twice: this is the price
+				if primary.dedupes {
+					arrived = tt.acts
+				}
+				assert.Equal(t, arrived, primary.taken("m-1"))
 				assert.Equal(t, asked+1, receipt.Attempts, "what is told is what was on the wire")
 			})
 		}

@@ -12,10 +12,14 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/emailtest"
+	"github.com/smilefactory/integrations/email/postmark"
+	"github.com/smilefactory/integrations/email/resend"
 	"github.com/smilefactory/integrations/email/sendgrid"
 	"github.com/smilefactory/integrations/email/ses"
 	"github.com/smilefactory/integrations/email/smtp"
 	"github.com/smilefactory/integrations/internal/sim"
+	postmarksim "github.com/smilefactory/integrations/internal/sim/postmark"
+	resendsim "github.com/smilefactory/integrations/internal/sim/resend"
 	sendgridsim "github.com/smilefactory/integrations/internal/sim/sendgrid"
 	sessim "github.com/smilefactory/integrations/internal/sim/ses"
 	smtpsim "github.com/smilefactory/integrations/internal/sim/smtp"
@@ -33,11 +37,15 @@ type provider struct {
 	requests func() int
 	// taken is how often it took the mail of that id.
 	taken func(id string) int
+	// dedupes: under one key it takes a mail once.
+	dedupes bool
 }
 
 // providers open each adapter that there is. Their throttling doesn't say for
 // how long.
-var providers = map[string]func(*testing.T) provider{"sendgrid": openSendGrid, "ses": openSES, "smtp": openSMTP}
+var providers = map[string]func(*testing.T) provider{
+	"sendgrid": openSendGrid, "ses": openSES, "smtp": openSMTP, "postmark": openPostmark, "resend": openResend,
+}
 
 func openSendGrid(t *testing.T) provider {
 	server := sendgridsim.New(sendgridsim.Config{Key: "k"})
@@ -46,7 +54,7 @@ func openSendGrid(t *testing.T) provider {
 		emailtest.BadCredentials: sendgridsim.Error(401, "who?"), emailtest.Blocked: sendgridsim.Error(400, "no"),
 	})
 	sender := sendgrid.Sender{Key: secret.Literal("k"), BaseURL: server.URL, HTTPClient: way.Client}
-	return provider{way.Subject(sender, "sendgrid"), server.Requests, server.Mails.Count}
+	return provider{way.Subject(sender, "sendgrid"), server.Requests, server.Mails.Count, false}
 }
 
 // The configuration asks for retries of the SDK's own, which the adapter must not make.
@@ -62,7 +70,7 @@ func openSES(t *testing.T) provider {
 	}
 	s := way.Subject(ses.New(cfg, ses.WithBaseURL(server.URL)), "ses")
 	s.Lacks = []emailtest.Feature{emailtest.SendAt}
-	return provider{s, server.Requests, server.Mails.Count}
+	return provider{s, server.Requests, server.Mails.Count, false}
 }
 
 func openSMTP(t *testing.T) provider {
@@ -74,7 +82,28 @@ func openSMTP(t *testing.T) provider {
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sender.Close()) })
-	return provider{way.Subject(sender, "smtp"), func() int { return server.Came("MAIL") }, server.Mails.Count}
+	return provider{way.Subject(sender, "smtp"), func() int { return server.Came("MAIL") }, server.Mails.Count, false}
+}
+
+func openPostmark(t *testing.T) provider {
+	server := postmarksim.New(postmarksim.Config{Token: "k"})
+	way := simtest.NewHTTP(t, server.Server, &server.Mails, map[emailtest.Trouble]sim.Step{
+		emailtest.ServerError: postmarksim.Error(500, 101, "down"), emailtest.Throttled: postmarksim.Error(429, 429, "slow"),
+		emailtest.BadCredentials: postmarksim.Error(401, 10, "who?"), emailtest.Blocked: postmarksim.Error(422, 406, "no"),
+	})
+	s := way.Subject(postmark.Sender{Token: secret.Literal("k"), BaseURL: server.URL, HTTPClient: way.Client}, "postmark")
+	s.Lacks = []emailtest.Feature{emailtest.SendAt}
+	return provider{s, server.Requests, server.Mails.Count, false}
+}
+
+func openResend(t *testing.T) provider {
+	server := resendsim.New(resendsim.Config{Key: "k"})
+	way := simtest.NewHTTP(t, server.Server, &server.Mails, map[emailtest.Trouble]sim.Step{
+		emailtest.ServerError: resendsim.Error(500, "application_error", "down"), emailtest.Throttled: resendsim.Error(429, "rate_limit_exceeded", "slow"),
+		emailtest.BadCredentials: resendsim.Error(403, "invalid_api_key", "who?"), emailtest.Blocked: resendsim.Error(451, "security_error", "no"),
+	})
+	sender := resend.Sender{Key: secret.Literal("k"), BaseURL: server.URL, HTTPClient: way.Client}
+	return provider{way.Subject(sender, "resend"), server.Requests, server.Mails.Count, true}
 }
 
 // quick is the default policy with short waits.
