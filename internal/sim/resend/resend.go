@@ -199,7 +199,7 @@ func uuid() string {
 }
 
 func failure(status int, name, message string) sim.Reply {
-	out, _ := json.Marshal(map[string]any{"statusCode": status, "name": name, "message": message}) // can't fail
+	out, _ := json.Marshal(map[string]any{"statusCode": status, "name": name, "message": message}) //nolint:errchkjson // strings and a number can't fail
 	return sim.Reply{Status: status, Body: string(out)}
 }
 
