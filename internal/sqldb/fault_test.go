@@ -172,8 +172,13 @@ func waitsForOthers(t *testing.T, databaseURL string) {
 	for _, patient := range []string{"busy_timeout(5000)", "busy_timeout(0)"} { // SQLite waits, or we do
 		db := with(t, databaseURL, patient, "application_name", "patient")
 		release := held(t, databaseURL)
-		time.AfterFunc(100*time.Millisecond, release)
-		assert.NoError(t, in(t.Context(), db, "update account set cents = cents + 10 where id = 'ada'"))
+		var all sync.WaitGroup
+		all.Go(func() {
+			assert.NoError(t, in(t.Context(), db, "update account set cents = cents + 10 where id = 'ada'"))
+		})
+		<-time.After(100 * time.Millisecond) // most of which it waits
+		release()
+		all.Wait()
 	}
 	assert.Equal(t, 122, cents(t, pool, "ada"))
 }

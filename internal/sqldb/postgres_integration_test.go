@@ -65,7 +65,7 @@ func TestIntegrationPostgresDeadlocksEnd(t *testing.T) {
 		})
 	}
 	all.Wait()
-	assert.EqualValues(t, 3, attempts.Load(), "one of them was the victim")
+	assert.GreaterOrEqual(t, attempts.Load(), int64(3), "one of them was the victim")
 	assert.Equal(t, 100, cents(t, pool, "ada"))
 }
 
