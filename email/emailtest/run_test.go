@@ -47,11 +47,17 @@ func judge(t *testing.T, says string, open func() Subject) string {
 	if i < 0 {
 		t.Fatalf("there is no rule %q", says)
 	}
+	return hear(t, func(r *recorder) { rules[i].check(r, open) })
+}
+
+// hear is what a check says.
+func hear(t *testing.T, check func(*recorder)) string {
+	t.Helper()
 	r := &recorder{TB: t}
 	done := make(chan struct{})
 	go func() { // of its own, which Fatal may end
 		defer close(done)
-		rules[i].check(r, open)
+		check(r)
 	}()
 	<-done
 	return strings.Join(r.said, "\n")
