@@ -15,6 +15,7 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/emailsql"
+	"github.com/smilefactory/integrations/email/emailtest"
 	"github.com/smilefactory/integrations/internal/sqldb"
 	"github.com/smilefactory/integrations/internal/sqldbtest"
 )
@@ -108,6 +109,10 @@ func TestSQLite(t *testing.T) { keeps(t, sqldbtest.SQLite) }
 func TestIntegrationPostgres(t *testing.T) { keeps(t, sqldbtest.Postgres) }
 
 func keeps(t *testing.T, database func(testing.TB) string) {
+	emailtest.RunReceipts(t, func(t *testing.T) email.Receipts {
+		r, _ := open(t, database(t))
+		return r
+	})
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) { r.test(t, database(t)) })
 	}
