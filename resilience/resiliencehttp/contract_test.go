@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -81,6 +83,23 @@ func TestABodyThatIsClosedAfterTheResponseIsClosedOnce(t *testing.T) {
 	require.NoError(t, sent.Close())
 	assert.EqualValues(t, 1, body.closed.Load())
 	read(t, resp)
+}
+
+func TestABodyThatIsClosedUnreadIsClosedAllTheSame(t *testing.T) {
+	body := &tracked{Reader: strings.NewReader("payload")}
+	resp, err := over(t, func(r *http.Request) (*http.Response, error) { return ok(r), r.Body.Close() }).RoundTrip(post(t, body))
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, body.closed.Load())
+	read(t, resp)
+}
+
+func TestAPanicInTheClassifierClosesTheResponse(t *testing.T) {
+	body := &tracked{Reader: strings.NewReader("payload")}
+	tr := over(t, func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Request: r, Body: body}, nil
+	}, resiliencehttp.WithClassifier(func(*http.Response) (fault.Kind, bool) { panic("spoilt") }))
+	assert.PanicsWithValue(t, "spoilt", func() { _, _ = tr.RoundTrip(post(t, nil)) })
+	assert.Positive(t, body.closed.Load())
 }
 
 func TestABodyThatWasReadIsNeverSentAgain(t *testing.T) {
@@ -160,17 +179,20 @@ func TestAReadThatACloseHasEndedIsNoFailure(t *testing.T) {
 }
 
 func TestABodyThatFailsAfterTheResponseDoesNotEndIt(t *testing.T) {
-	var sent *http.Request
-	resp, err := over(t, func(r *http.Request) (*http.Response, error) {
-		sent = r
-		return ok(r), nil
-	}).RoundTrip(post(t, errorReader{errors.New("the disk is gone")}))
-	require.NoError(t, err)
-	_, err = sent.Body.Read(make([]byte, 1))
-	require.ErrorContains(t, err, "the disk is gone")
-	require.NoError(t, sent.Context().Err())
-	assert.Equal(t, "ok", read(t, resp))
-	assert.Error(t, sent.Context().Err(), "it ends with the response's body")
+	synctest.Test(t, func(t *testing.T) {
+		var sent *http.Request
+		resp, err := over(t, func(r *http.Request) (*http.Response, error) {
+			sent = r
+			return ok(r), nil
+		}).RoundTrip(post(t, errorReader{errors.New("the disk is gone")}))
+		require.NoError(t, err)
+		_, err = sent.Body.Read(make([]byte, 1))
+		require.ErrorContains(t, err, "the disk is gone")
+		synctest.Wait()
+		require.NoError(t, sent.Context().Err())
+		assert.Equal(t, "ok", read(t, resp))
+		assert.Error(t, sent.Context().Err(), "it ends with the response's body")
+	})
 }
 
 func TestADiscardedResponseIsClosedAndItsContextEnded(t *testing.T) {
@@ -216,9 +238,38 @@ func TestACallerWhoGoesAtTheStartIsCanceled(t *testing.T) {
 	s := serve(t, "HTTP/1.1", answers(200))
 	ctx, cancel := context.WithCancel(t.Context())
 	tr := newTransport(t, s, quick(), resiliencehttp.WithObserver(canceling(cancel)))
-	_, err := tr.RoundTrip(s.request(t, "GET", "").WithContext(ctx))
+	_, err := tr.RoundTrip(s.request(t, "POST", "payload").WithContext(ctx))
 	assert.ErrorIs(t, err, fault.Canceled)
-	assert.Zero(t, s.hits.Load())
+	assert.False(t, fault.MayHaveActed(err))
+	assert.Zero(t, s.conns.Load())
+}
+
+func TestACallerWhoGoesBeforeThereIsAConnectionHasMadeNoInvalidRequest(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := serve(t, "HTTP/1.1", answers(200))
+	s.base.Proxy = func(r *http.Request) (*url.URL, error) { // is asked before a connection is
+		cancel()
+		<-r.Context().Done()
+		return nil, errors.New("no proxy")
+	}
+	_, err := newTransport(t, s, quick()).RoundTrip(s.request(t, "GET", "").WithContext(ctx))
+	assert.ErrorIs(t, err, fault.Canceled)
+}
+
+func TestATimeOutOfTheBaseIsOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a time-out":  {os.ErrDeadlineExceeded, true},
+		"another one": {io.ErrUnexpectedEOF, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := &http.Client{Transport: over(t, func(*http.Request) (*http.Response, error) { return nil, c.err })}
+			_, err := client.Do(post(t, nil))
+			assert.Equal(t, c.want, os.IsTimeout(err))
+		})
+	}
 }
 
 type canceling context.CancelFunc

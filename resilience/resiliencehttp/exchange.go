@@ -79,6 +79,9 @@ func (e *exchange) drop() {
 // attempt sends the request once. A failing status is an error, and its response
 // is kept.
 func (e *exchange) attempt(ctx context.Context, to *host) (*answer, io.ReadCloser, error) {
+	if ctx.Err() != nil { // an observer has taken its time
+		return nil, nil, &fault.Error{Kind: fault.Unavailable, Err: context.Cause(ctx)}
+	}
 	body, err := e.body.next()
 	if err != nil {
 		return nil, nil, &fault.Error{Kind: fault.Invalid, Err: transportError{err}}

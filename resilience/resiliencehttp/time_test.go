@@ -375,17 +375,21 @@ func TestASlowFailingResponseIsGivenUp(t *testing.T) {
 }
 
 func TestAResponseThatIsJudgedTooLateIsATimeOut(t *testing.T) {
-	onBoth(t, func(t *testing.T, protocol string) {
-		s := serveInBubble(t, protocol, answers(503))
-		slow := resiliencehttp.WithClassifier(func(r *http.Response) (fault.Kind, bool) {
-			<-r.Request.Context().Done()
-			return resiliencehttp.Classify(r)
-		})
-		p := quick()
-		p.Retries = 0
-		_, err := newTransport(t, s, p, slow).RoundTrip(s.request(t, "GET", ""))
-		assert.ErrorIs(t, err, resilience.ErrTimeout)
+	for _, status := range []int{503, 429} {
+		onBoth(t, func(t *testing.T, protocol string) { judgedTooLate(t, protocol, status) })
+	}
+}
+
+func judgedTooLate(t *testing.T, protocol string, status int) {
+	s := serveInBubble(t, protocol, answers(status))
+	slow := resiliencehttp.WithClassifier(func(r *http.Response) (fault.Kind, bool) {
+		<-r.Request.Context().Done()
+		return resiliencehttp.Classify(r)
 	})
+	p := quick()
+	p.Retries = 0
+	_, err := newTransport(t, s, p, slow).RoundTrip(s.request(t, "GET", ""))
+	assert.ErrorIs(t, err, resilience.ErrTimeout)
 }
 
 func TestADeadlineOfTheCallersIsATimeOut(t *testing.T) {
