@@ -16,6 +16,9 @@ import (
 // Answers still go where they would have: Reply-To stays, and is the message's
 // own From where it had none.
 func From(a Address, s Sender) Sender {
+	if s == nil {
+		return nil // which New refuses
+	}
 	if n, ok := s.(named); ok {
 		return named{From(a, n.sender), n.name}
 	}
@@ -52,8 +55,12 @@ func (f from) Name() string {
 	return ""
 }
 
-// Check also looks at the address.
+// Check also looks at the address, which is the caller's setting: a mail isn't
+// wrong because of it.
 func (f from) Check() error {
+	if p := textProblem(f.address.Name, maxName); p != "" {
+		return fmt.Errorf("email: From: the name %s", p)
+	}
 	if p := addressProblem(f.address.Address); p != "" {
 		return fmt.Errorf("email: From: the address %s", p)
 	}
