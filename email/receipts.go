@@ -78,14 +78,22 @@ func (c *Client) keyed(ctx context.Context, m *Message, send func(context.Contex
 	r, err := send(ctx, m)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordWithin)
 	defer cancel()
-	switch {
+	switch { // whatever the store says: a mail that was sent was sent
 	case err == nil:
-		_ = c.receipts.End(ctx, key, r) // a mail that was sent was sent
-	case !m.AtMostOnce || !fault.MayHaveActed(err):
+		_ = c.receipts.End(ctx, key, r)
+	case m.AtMostOnce && fault.MayHaveActed(err):
+		_ = c.receipts.End(ctx, key, unsettled(m))
+	default:
 		_ = c.receipts.Drop(ctx, key)
 	}
 	return r, err
 }
+
+// unsettled stands in a store for the receipt of a mail that may have gone, and
+// must not go twice. No caller gets it.
+func unsettled(m *Message) *Receipt { return &Receipt{ID: m.ID, Status: statusUnsettled} }
+
+const statusUnsettled Status = "unsettled"
 
 // beginKey answers with the first receipt where there is one.
 func (c *Client) beginKey(ctx context.Context, key string, m *Message) (*Receipt, error) {
@@ -103,9 +111,12 @@ func (c *Client) beginKey(ctx context.Context, key string, m *Message) (*Receipt
 			return nil, nil //nolint:nilnil // the key is new: go on
 		case known.Hash != hash:
 			return nil, fault.New(fault.Conflict, ErrKeyReused)
+		case known.Receipt != nil && known.Receipt.Status == statusUnsettled:
+			return nil, fault.New(fault.Uncertain, errUnsettled)
 		case known.Receipt != nil:
 			return known.Receipt, nil
 		case known.Abandoned && m.AtMostOnce:
+			_ = c.receipts.End(ctx, key, unsettled(m)) // until its sender says otherwise
 			return nil, fault.New(fault.Uncertain, errUnsettled)
 		case known.Abandoned:
 			return nil, nil //nolint:nilnil // it may go twice rather than not at all
