@@ -252,13 +252,16 @@ func (s *store) Claim(ctx context.Context, c queue.Claim) (out []queue.Claimed, 
 	return out, nil
 }
 
+// Queries say state < 3 beside the state, since that is how SQLite sees that the
+// index queue_claimable has all that they look for.
+
 // candidates are the first jobs that can be claimed: what is due, and what was
 // leased until now, or for longer than anything is leased.
 func candidates(ctx context.Context, on session, c queue.Claim) ([]candidate, error) {
 	now := milli(c.Now)
 	var able []candidate
 	for _, kind := range c.Kinds {
-		_, err := on.ExecContext(ctx, `UPDATE queue_jobs SET state = 0, place = rank WHERE kind = ? AND state = 1 AND place <= ?`, kind, now)
+		_, err := on.ExecContext(ctx, `UPDATE queue_jobs SET state = 0, place = rank WHERE kind = ? AND state = 1 AND state < 3 AND place <= ?`, kind, now)
 		if err != nil {
 			return nil, err
 		}
@@ -266,8 +269,8 @@ func candidates(ctx context.Context, on session, c queue.Claim) ([]candidate, er
 			statement string
 			args      []any
 		}{
-			{`SELECT seq, rank FROM queue_jobs WHERE kind = ? AND state = 0 ORDER BY place, seq LIMIT ?`, []any{kind, c.N}},
-			{`SELECT seq, rank FROM queue_jobs WHERE kind = ? AND state = 2 AND (place <= ? OR place > ?) LIMIT ?`, []any{kind, now, milli(c.Now.Add(queue.MaxLease)), c.N}},
+			{`SELECT seq, rank FROM queue_jobs WHERE kind = ? AND state = 0 AND state < 3 ORDER BY place, seq LIMIT ?`, []any{kind, c.N}},
+			{`SELECT seq, rank FROM queue_jobs WHERE kind = ? AND state = 2 AND state < 3 AND (place <= ? OR place > ?) LIMIT ?`, []any{kind, now, milli(c.Now.Add(queue.MaxLease)), c.N}},
 		} {
 			found, err := all(ctx, on, func(r *sql.Rows, c *candidate) error { return r.Scan(&c.seq, &c.rank) }, q.statement, q.args...)
 			if err != nil {
@@ -417,9 +420,9 @@ func (s *store) Due(ctx context.Context, kinds []string) (time.Time, error) {
 	for _, kind := range kinds {
 		var at sql.NullInt64
 		err := s.db.QueryRowContext(ctx, `SELECT min(at) FROM (
-			SELECT * FROM (SELECT 0 AS at FROM queue_jobs WHERE kind = ?1 AND state = 0 LIMIT 1)
-			UNION ALL SELECT min(place) FROM queue_jobs WHERE kind = ?1 AND state = 1
-			UNION ALL SELECT min(place) FROM queue_jobs WHERE kind = ?1 AND state = 2)`, kind).Scan(&at)
+			SELECT * FROM (SELECT 0 AS at FROM queue_jobs WHERE kind = ?1 AND state = 0 AND state < 3 LIMIT 1)
+			UNION ALL SELECT min(place) FROM queue_jobs WHERE kind = ?1 AND state = 1 AND state < 3
+			UNION ALL SELECT min(place) FROM queue_jobs WHERE kind = ?1 AND state = 2 AND state < 3)`, kind).Scan(&at)
 		if err != nil {
 			return time.Time{}, s.failed(err)
 		}
