@@ -42,6 +42,7 @@ type Memory struct {
 	mu     sync.Mutex
 	jobs   []*live // in the order in which they run within a key
 	dead   []queue.Buried
+	ids    map[string]bool // of both
 	dedupe map[dedupeKey]first
 	tokens int64
 	woken  chan struct{}
@@ -72,7 +73,7 @@ func (m *Memory) Insert(ctx context.Context, now time.Time, records []queue.Reco
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := make([]queue.Enqueued, len(records))
-	jobs, known := []*live{}, map[dedupeKey]first{}
+	jobs, ids, known := []*live{}, map[string]bool{}, map[dedupeKey]first{}
 	for i, r := range records {
 		key := dedupeKey{r.Kind, r.DedupeKey}
 		f, again := known[key]
@@ -86,18 +87,20 @@ func (m *Memory) Insert(ctx context.Context, now time.Time, records []queue.Reco
 			}
 			out[i] = queue.Enqueued{ID: f.id, Duplicate: true}
 			continue
-		case m.knows(r.ID) || slices.ContainsFunc(jobs, func(j *live) bool { return j.ID == r.ID }):
+		case m.ids[r.ID] || ids[r.ID]:
 			return nil, conflict("id", "is known already")
 		case r.DedupeKey != "":
 			known[key] = first{r.ID, r.DedupeHash, r.DedupeUntil}
 		}
 		out[i].ID = r.ID
+		ids[r.ID] = true
 		jobs = append(jobs, newLive(r))
 	}
 	if m.dedupe == nil {
-		m.dedupe = map[dedupeKey]first{}
+		m.dedupe, m.ids = map[dedupeKey]first{}, map[string]bool{}
 	}
 	maps.Copy(m.dedupe, known)
+	maps.Copy(m.ids, ids)
 	m.jobs = append(m.jobs, jobs...)
 	m.wake()
 	return out, nil
@@ -129,11 +132,6 @@ func milli(t time.Time) time.Time {
 		return t
 	}
 	return time.UnixMilli(t.UnixMilli())
-}
-
-func (m *Memory) knows(id string) bool {
-	return slices.ContainsFunc(m.jobs, func(j *live) bool { return j.ID == id }) ||
-		slices.ContainsFunc(m.dead, func(b queue.Buried) bool { return b.ID == id })
 }
 
 // heads are the jobs that wait for nobody of their key.
@@ -217,6 +215,7 @@ func (m *Memory) settle(now time.Time, at int, s queue.Settlement) {
 	case queue.Buries:
 		m.dead = append(m.dead, queue.Buried{Claimed: j.Claimed, Reason: s.Reason, Died: now})
 	case queue.Done:
+		delete(m.ids, j.ID)
 	}
 	m.jobs = slices.Delete(m.jobs, at, at+1)
 	if j.Key != "" {
@@ -319,7 +318,9 @@ func (m *Memory) Erase(ctx context.Context, ids []string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.dead = slices.DeleteFunc(m.dead, func(b queue.Buried) bool { return slices.Contains(ids, b.ID) })
+	for _, id := range ids {
+		m.forget(id, false)
+	}
 	return nil
 }
 
@@ -332,13 +333,24 @@ func (m *Memory) Cancel(ctx context.Context, _ time.Time, ids []string) ([]bool,
 	defer m.mu.Unlock()
 	done := make([]bool, len(ids))
 	for i, id := range ids {
-		before := len(m.jobs) + len(m.dead)
-		m.jobs = slices.DeleteFunc(m.jobs, func(j *live) bool { return j.ID == id && !j.running })
-		m.dead = slices.DeleteFunc(m.dead, func(b queue.Buried) bool { return b.ID == id })
-		done[i] = len(m.jobs)+len(m.dead) < before
+		done[i] = m.forget(id, true)
 	}
 	m.wake()
 	return done, nil
+}
+
+// forget drops a dead letter, and a job that doesn't run where it may.
+func (m *Memory) forget(id string, alive bool) bool {
+	before := len(m.jobs) + len(m.dead)
+	m.dead = slices.DeleteFunc(m.dead, func(b queue.Buried) bool { return b.ID == id })
+	if alive {
+		m.jobs = slices.DeleteFunc(m.jobs, func(j *live) bool { return j.ID == id && !j.running })
+	}
+	gone := len(m.jobs)+len(m.dead) < before
+	if gone {
+		delete(m.ids, id)
+	}
+	return gone
 }
 
 // Woken is closed at the next change, see [queue.Waker].

@@ -32,6 +32,7 @@ var storeRules = []storeRule{
 	{"a clock that goes back an hour loses nothing, and all comes within the hour", clockGoesBack},
 	{"only the head of a key can be claimed", headsOnly},
 	{"a settlement ends the lease as it says", settles},
+	{"a new job of an old id has tokens of its own", newTokens},
 	{"who settles with another token has lost, whatever others of the batch do", lostLeases},
 	{"an extended lease lasts as long", extends},
 	{"an expired head can be claimed whatever it waits for", expiredHead},
@@ -419,6 +420,23 @@ func lostLeases(t testing.TB, s queue.Store) {
 	}
 	if n := len(list(t, s, "", 10)); n != 0 {
 		t.Errorf("%d dead letters", n)
+	}
+}
+
+// newTokens has the id of a job that is done used again, while somebody still
+// works on that one.
+func newTokens(t testing.TB, s queue.Store) {
+	for range 3 {
+		insert(t, s, record("a"))
+		old := one(t, s, noon)
+		current := one(t, s, after(60))
+		settle(t, s, after(60), ends(current, queue.Done, time.Time{}, ""))
+		insert(t, s, record("a"))
+		got := one(t, s, after(60))
+		if lost := settle(t, s, after(61), ends(old, queue.Done, time.Time{}, ""), ends(current, queue.Done, time.Time{}, "")); !slices.Equal(lost, []bool{true, true}) {
+			t.Errorf("the new job is settled with a token of the old one: %v", lost)
+		}
+		settle(t, s, after(62), ends(got, queue.Done, time.Time{}, ""))
 	}
 }
 

@@ -150,7 +150,7 @@ func statsBehindAHead(t testing.TB, s Subject) {
 
 // load enqueues from 16 goroutines what 4 workers run meanwhile.
 func load(t testing.TB, s Subject) {
-	const enqueuers, each, workers = 16, 100, 4
+	const enqueuers, each, workers = 16, 500, 4
 	var mu sync.Mutex
 	runs := map[string]int{}
 	h := only(func(_ context.Context, v queue.Delivery) error {
