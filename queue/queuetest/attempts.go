@@ -164,7 +164,7 @@ func otherKinds(t testing.TB, s Subject) {
 func dying(t testing.TB, q queue.Queue, n int) (free func()) {
 	t.Helper()
 	var d diary
-	blocked := make(chan struct{})
+	blocked, unblock := gate()
 	ctx, kill := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -174,17 +174,10 @@ func dying(t testing.TB, q queue.Queue, n int) (free func()) {
 			o.Lease, o.Drain, o.Workers, o.Poll = shortLease, 0, n, 20*time.Millisecond
 		}))
 	}()
+	free = func() { kill(); unblock(); <-done }
+	t.Cleanup(free)
 	d.await(t, n)
 	kill()
-	once := false
-	free = func() {
-		if !once {
-			once = true
-			close(blocked)
-			<-done
-		}
-	}
-	t.Cleanup(free)
 	return free
 }
 
@@ -221,12 +214,13 @@ func oldHolder(t testing.TB, s Subject) {
 	enqueue(t, s.Queue, job("a"))
 	free := dying(t, s.Queue, 1)
 	var d diary
-	hold := make(chan struct{})
+	hold, release := gate()
+	defer release()
 	run(t, s.Queue, only(d.handle(func(context.Context, queue.Delivery) error { <-hold; return errBoom })),
 		queue.With(func(o *queue.RunOptions) { o.Initial, o.Longest = time.Hour, time.Hour }))
 	d.await(t, 1)
 	free() // and it says that the job is done
-	close(hold)
+	release()
 	eventually(t, "one that waits", func() bool { return stats(t, s.Queue).Running == 0 })
 	if got := stats(t, s.Queue); got.Waiting != 1 {
 		t.Errorf("the new holder's answer counts, its job waits: %+v", got)

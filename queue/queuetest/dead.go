@@ -205,8 +205,8 @@ func keysDown(t testing.TB, s Subject) {
 	}
 	var d diary
 	stop := run(t, s.Keyed(down), only(d.handle(nil)))
-	<-asked
-	<-asked
+	receive(t, asked, "question for the key")
+	receive(t, asked, "second question for the key")
 	stop()
 	if st := stats(t, s.Queue); st.Dead != 0 || len(d.all()) != 0 {
 		t.Errorf("while the keys can't be had it waits: %+v, ran %d times", st, len(d.all()))
@@ -234,7 +234,8 @@ func cancelJobs(t testing.TB, s Subject) {
 	gone := buried(t, s.Queue, 1, asItIs)[0]
 	runs := enqueue(t, s.Queue, job("runs"))[0].ID
 	var d diary
-	hold := make(chan struct{})
+	hold, release := gate()
+	defer release()
 	stop := run(t, s.Queue, only(d.handle(func(context.Context, queue.Delivery) error { <-hold; return nil })), oneWorker)
 	d.await(t, 1)
 	waiting := job("waits")
@@ -244,7 +245,7 @@ func cancelJobs(t testing.TB, s Subject) {
 	if want := []bool{true, false, true, false, false}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("a dead letter, one that runs, one that waits, an unknown one and one that is gone: %v, %v", got, err)
 	}
-	close(hold)
+	release()
 	empty(t, s.Queue)
 	stop()
 	if got := d.payloads(); !slices.Equal(got, []string{"runs", "left"}) || len(dead(t, s.Queue)) != 0 {

@@ -40,7 +40,7 @@ func keyOrder(t testing.TB, s Subject) {
 		time.Sleep(time.Millisecond)
 		mu.Lock()
 		busy[v.Key] = false
-		if v.ID[0]%5 == 0 && v.Attempt == 1 {
+		if v.ID[len(v.ID)-1]%5 == 0 && v.Attempt == 1 {
 			return errBoom
 		}
 		done[v.Key] = append(done[v.Key], string(v.Payload))
@@ -51,6 +51,9 @@ func keyOrder(t testing.TB, s Subject) {
 	empty(t, s.Queue)
 	mu.Lock()
 	defer mu.Unlock()
+	if len(done) != keys {
+		t.Errorf("jobs of %d keys were done, there are %d", len(done), keys)
+	}
 	for key, got := range done {
 		for i, payload := range got {
 			if payload != fmt.Sprint(i) {

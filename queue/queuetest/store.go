@@ -817,7 +817,7 @@ func deafStore(t testing.TB, s queue.Store) {
 		o.Lease = shortLease
 		o.Observe = func(e queue.Event) { mu.Lock(); said[e.Type]++; mu.Unlock() }
 	}))
-	if err := <-cause; !errors.Is(err, queue.ErrLeaseLost) {
+	if err := receive(t, cause, "end of the handler's context"); !errors.Is(err, queue.ErrLeaseLost) {
 		t.Errorf("the handler's context ended with %v", err)
 	}
 	empty(t, q)

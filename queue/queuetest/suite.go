@@ -195,6 +195,25 @@ func (d *diary) await(t testing.TB, n int) []entry {
 	return d.all()
 }
 
+// gate holds handlers up until it is opened, which may be done again and is
+// deferred, so that a rule that fails leaves nobody behind.
+func gate() (closed <-chan struct{}, open func()) {
+	c := make(chan struct{})
+	return c, sync.OnceFunc(func() { close(c) })
+}
+
+// receive waits for what a handler or key says.
+func receive[T any](t testing.TB, from <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("there is no %s within %v", what, patience)
+		panic("unreachable")
+	}
+}
+
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {

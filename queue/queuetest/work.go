@@ -15,7 +15,8 @@ import (
 func drain(t testing.TB, s Subject) {
 	enqueue(t, s.Queue, job("a"), job("b"), job("c"), job("d"))
 	var d diary
-	finish := make(chan struct{})
+	finish, allow := gate()
+	defer allow()
 	stop := run(t, s.Queue, only(d.handle(func(ctx context.Context, _ queue.Delivery) error {
 		select {
 		case <-finish:
@@ -32,8 +33,8 @@ func drain(t testing.TB, s Subject) {
 		t.Error("Run returned before its handlers")
 	case <-time.After(200 * time.Millisecond):
 	}
-	close(finish)
-	<-ended
+	allow()
+	receive(t, ended, "end of Run")
 	if n := len(d.all()); n != 2 {
 		t.Errorf("2 handlers were running, in the end %d have run", n)
 	}
@@ -121,7 +122,8 @@ func statsCount(t testing.TB, s Subject) {
 	delayed.NotBefore = time.Now().Add(time.Hour)
 	enqueue(t, s.Queue, job("runs"))
 	var d diary
-	hold := make(chan struct{})
+	hold, release := gate()
+	defer release()
 	stop := run(t, s.Queue, only(d.handle(func(context.Context, queue.Delivery) error { <-hold; return nil })), oneWorker)
 	d.await(t, 1)
 	if got := stats(t, s.Queue); !got.Oldest.IsZero() {
@@ -136,7 +138,7 @@ func statsCount(t testing.TB, s Subject) {
 	if want := (queue.Stats{Ready: 2, Waiting: 1, Running: 1, Dead: 1}); got != want {
 		t.Errorf("counted are %+v, there are %+v", got, want)
 	}
-	close(hold)
+	release()
 	stop()
 }
 
