@@ -639,7 +639,12 @@ var broken = map[string]map[string]func(*Memory) flawed{
 	"a record comes back whole":                                                      {"loses a delay": changing(func(r *queue.Record) { r.NotBefore = time.Time{} })},
 	"insertion is all or none":                                                       {"inserts what it can": oneByOne},
 	"a dedupe key is known until its time, for its kind, whatever became of the job": {"forgets what is done": settling(forgetful)},
-	"the lowest rank is claimed first, and the first of equals":                      {"takes the last": claiming(lastFirst)},
+	"the lowest rank is claimed first, and the first of equals": {
+		"takes the last": claiming(func(m *Memory, _ *queue.Claim) {
+			slices.SortFunc(m.jobs, func(a, b *live) int { return strings.Compare(b.ID, a.ID) })
+		}),
+		"takes the highest": changing(func(r *queue.Record) { r.Rank = -r.Rank }),
+	},
 	"no more jobs than asked for are claimed, and none of another kind": {
 		"takes one more":  claiming(func(_ *Memory, c *queue.Claim) { c.N++ }),
 		"takes all kinds": claiming(func(_ *Memory, c *queue.Claim) { c.Kinds = []string{"a", "b", "c"} }),
