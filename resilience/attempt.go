@@ -150,12 +150,15 @@ func (c *call) unwound(ctx context.Context, a *attempt) {
 	}
 	outcome := errFailure
 	if c.holding != nil {
-		c.holding.hold.end()
+		c.holding.end(a, time.Now())
 		if c.holding.consumer { // the consumer's own
 			outcome = errExcluded
 		}
 	}
 	a.ctx.end()
+	if outcome == errFailure {
+		a.permit.renew(time.Now())
+	}
 	a.permit.end(outcome)
 	if len(c.g.observers) > 0 {
 		c.emit(ctx, Event{Type: Panicked, Time: time.Now(), Provider: c.prefix + a.m.name, Attempt: c.attempts})
@@ -185,6 +188,9 @@ func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 	f, outcome := c.outcome(ctx, a, err, now)
 	if kept {
 		c.holding.keep(ctx, c, a)
+		if len(c.g.observers) > 0 {
+			c.changes(ctx, a.m) // a probe has closed it
+		}
 		return nil
 	}
 	if f != nil {

@@ -32,6 +32,7 @@ type hold struct {
 	timer   *time.Timer
 	expired atomic.Bool
 	silence time.Duration
+	permit  permit // a copy, for early
 }
 
 // start gives the attempt a context that only the timer, the caller and end
@@ -39,7 +40,7 @@ type hold struct {
 func (h *holding) start(ctx context.Context, a *attempt) {
 	held, cancel := context.WithCancelCause(ctx)
 	a.ctx.Context = held
-	o := &hold{attempt: a.ctx, caller: ctx, cancel: cancel}
+	o := &hold{attempt: a.ctx, caller: ctx, cancel: cancel, permit: a.permit}
 	if a.m.inner == nil {
 		o.silence = a.m.policy().Silence
 	}
@@ -59,6 +60,7 @@ func (h *holding) start(ctx context.Context, a *attempt) {
 func (h *holding) end(a *attempt, now time.Time) {
 	h.hold.end()
 	a.inside = a.ctx.inside()
+	a.permit.done, a.permit.late = h.hold.permit.done, h.hold.permit.late
 	if a.ours = (time.Time{}); h.hold.expired.Load() {
 		a.ours = now
 	}
@@ -67,7 +69,10 @@ func (h *holding) end(a *attempt, now time.Time) {
 // keep leaves the attempt to whoever has the body.
 func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
 	after := &call{g: c.g, op: c.op, key: c.key, prefix: c.prefix, attempts: c.attempts}
-	o, kept := h.hold, *a
+	o := h.hold
+	o.permit.early()
+	a.permit.done, a.permit.late = o.permit.done, o.permit.late
+	kept := *a
 	h.ended = func(failed error, canceled bool) {
 		f, outcome, now := (*fault.Error)(nil), error(nil), time.Now()
 		switch {
@@ -77,7 +82,9 @@ func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
 			f, outcome = after.stamp(&kept, failed), errFailure
 		}
 		o.end()
-		kept.permit.renew(now)
+		if outcome == errFailure || !kept.permit.late {
+			kept.permit.renew(now)
+		}
 		kept.permit.end(outcome)
 		if len(after.g.observers) > 0 {
 			after.ended(ctx, &kept, now, f)
@@ -125,6 +132,7 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 				if o.attempt.inside() == nil { // else the inner one has said so
 					stamp(v, strings.TrimSuffix(o.attempt.prefix, "/"), o.attempt.number)
 				}
+				o.permit.early()
 				h.begun, h.consumer = true, true
 				more := yield(v, nil)
 				h.consumer = false

@@ -130,6 +130,8 @@ type permit struct {
 	m     *member
 	rules *rules
 	done  func(error) // tells the breaker, where there is one
+	probe bool        // it was let in to try a half-open breaker
+	late  bool        // a probe that has said success at its answer's beginning
 	slot  bool
 	start time.Time
 	key   *permit // for the key's own limits and breaker
@@ -217,7 +219,7 @@ func (m *member) askBreaker(op string, p *permit) error {
 		}
 		return m.refusals.get(m.name, op, ErrOpen, 0)
 	}
-	p.done = done
+	p.done, p.probe = done, m.halfOpen.Load()
 	return nil
 }
 
@@ -286,13 +288,27 @@ func (p *permit) measured(now time.Time, answered, overload bool) {
 	}
 }
 
+// early lets a probe whose answer lasts say success at its beginning, so that it
+// doesn't keep all others out until its end. A failure after it is one of its own.
+func (p *permit) early() {
+	if p.probe && p.done != nil {
+		p.done(nil)
+		p.done, p.late = nil, true
+	}
+	if p.key != nil {
+		p.key.early()
+	}
+}
+
 // renew gives an attempt that has outlived the breaker's window a new say:
 // gobreaker drops what it let in longer ago.
 func (p *permit) renew(now time.Time) {
-	if p.m == nil || p.done == nil || now.Sub(p.start) < p.rules.policy.Breaker.Window {
+	if p.m == nil || !p.late && (p.done == nil || now.Sub(p.start) < p.rules.policy.Breaker.Window) {
 		return
 	}
-	p.done(errExcluded)
+	if p.done != nil {
+		p.done(errExcluded)
+	}
 	p.done, _ = p.rules.breaker.Allow() // nil where it has opened meanwhile
 	if p.key != nil {
 		p.key.renew(now)
