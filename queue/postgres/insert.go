@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/smilefactory/integrations/fault"
@@ -59,7 +60,7 @@ func (s *store) insert(ctx context.Context, c *pgxpool.Conn, now time.Time, reco
 			return nil, err
 		}
 		c.Release() // it is lost, and the pool may have no other
-		return out, s.settled(ctx, *xid, err)
+		return out, s.fate(ctx, *xid, records, stored, err)
 	}
 	return out, nil
 }
@@ -73,31 +74,52 @@ func lookUp(ctx context.Context, tx pgx.Tx, query string) func(kind, key string)
 	}
 }
 
-// settleWithin bounds how long the server is asked what became of a transaction.
-const settleWithin = 10 * time.Second
+// knowWithin bounds how long the server is asked what became of a transaction.
+const knowWithin = 10 * time.Second
 
-// settled answers nil where the transaction was committed after all, and an error
-// that says that it wasn't, or that this can't be known.
-func (s *store) settled(ctx context.Context, xid string, cause error) error {
-	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+// fate answers nil where a transaction was committed after all, and an error that
+// says that it wasn't, or that nobody knows.
+//
+// The number of the transaction isn't enough: where the server crashed before it
+// had written anything of it to disk, another one may have that number now. So
+// what is committed must be seen, too. It can't be seen any more where a worker
+// was quicker.
+func (s *store) fate(ctx context.Context, xid string, records []queue.Record, stored []bool, cause error) error {
+	ctx, cancel := context.WithTimeout(ctx, knowWithin)
 	defer cancel()
+	ids := [3][]string{}
+	for i, r := range records {
+		if stored[i] {
+			ids[0], ids[1], ids[2] = append(ids[0], r.ID), append(ids[1], r.Kind), append(ids[2], r.DedupeKey)
+		}
+	}
 	for {
 		var status *string // nil: too old
 		err := s.pool.QueryRow(ctx, `select pg_xact_status($1::text::xid8)`, xid).Scan(&status)
+		e, _ := errors.AsType[*pgconn.PgError](err)
+		if e != nil && e.Code == invalidParameter || err == nil && status != nil && *status == "aborted" {
+			return nothingDone(cause) // the number isn't taken yet: it was lost in a crash
+		}
+		var seen bool // by a statement of its own, which began after the one above
+		if err == nil {
+			err = s.pool.QueryRow(ctx, s.sql.seen, ids[0], ids[1], ids[2]).Scan(&seen)
+		}
 		switch {
-		case err == nil && status == nil:
-			return cause
-		case err == nil && *status == "committed":
+		case err == nil && seen:
 			return nil
-		case err == nil && *status == "aborted":
-			return nothingDone(cause)
+		case err == nil && (status == nil || *status == "committed"):
+			return uncertain(cause)
 		}
 		select { // the server may be starting, or not know yet that the connection is lost
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fault.New(fault.Uncertain, fmt.Errorf("the connection was lost in the commit: %w", cause))
+			return uncertain(cause)
 		}
 	}
+}
+
+func uncertain(cause error) error {
+	return fault.New(fault.Uncertain, fmt.Errorf("queue/postgres: the connection was lost in the commit: %w", cause))
 }
 
 // queueInserts queues a statement for each record. When they have run, the

@@ -4,7 +4,7 @@ import "strings"
 
 // statements are those of one schema.
 type statements struct {
-	insert, insertDeduped, first                string
+	insert, insertDeduped, first, seen          string
 	due, ended, claim, arrived, sweep, lockKeys string
 	sort, next, lockJobs, settle, cancel        string
 	count, list, revive, erase                  string
@@ -43,6 +43,10 @@ func prepared(schema string) statements {
 			)
 			insert into {jobs}`, insertColumns, `select`, insertValues, `from first`),
 		first: sql(`select id, hash from {dedupe} where kind = $1 and key = $2`),
+		seen: sql(`
+			select exists (select from {jobs} where id = any($1::text[])) or exists (
+				select from unnest($1::text[], $2::text[], $3::text[]) as g (id, kind, key) join {dedupe} d on d.kind = g.kind and d.key = g.key and d.id = g.id
+			)`),
 
 		// What has come due, and what no worker holds any more, is ready.
 		due: sql(`

@@ -76,6 +76,7 @@ func text(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "ï
 
 // SQLSTATEs, from appendix A of PostgreSQL's manual.
 const (
+	invalidParameter     = "22023"
 	uniqueViolation      = "23505"
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
