@@ -6,7 +6,6 @@ import (
 	"image/color"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,7 +143,7 @@ func (all results) write(t *testing.T) {
 	for tr := range all {
 		write(t, string(tr), all.table(tr))
 	}
-	all.plot(t, "fleet-load.svg", "load at the provider, × the normal", 3.6, false, func(r *result, i int) float64 {
+	all.plot(t, "fleet-load.svg", "load at the provider, × the normal", 4.4, false, func(r *result, i int) float64 {
 		return float64(r.offered[i]) / r.load()
 	})
 	all.plot(t, "fleet-success.svg", "share of calls that are answered", 1.02, true, func(r *result, i int) float64 {
@@ -156,7 +155,7 @@ func (all results) write(t *testing.T) {
 var (
 	black   = color.RGBA{0, 0, 0, 255}
 	orange  = color.RGBA{230, 159, 0, 255}
-	sky     = color.RGBA{86, 180, 233, 255}
+	white   = color.RGBA{255, 255, 255, 255}
 	green   = color.RGBA{0, 158, 115, 255}
 	blue    = color.RGBA{0, 114, 178, 255}
 	red     = color.RGBA{213, 94, 0, 255}
@@ -166,74 +165,98 @@ var (
 	slowTan = color.RGBA{252, 245, 215, 255}
 )
 
-// styles are in the order of variants; what is drawn last is on top.
+// styles are in the order of variants; ours lies under the others, and is broad.
 var styles = []draw.LineStyle{
-	{Color: blue, Width: 2.2},
-	{Color: sky, Width: 1.2, Dashes: []vg.Length{1, 3}},
+	{Color: blue, Width: 3.5},
+	{Color: white, Width: 1.2, Dashes: []vg.Length{1, 3}},
 	{Color: green, Width: 1.2},
 	{Color: purple, Width: 1.2},
 	{Color: red, Width: 1.4},
 	{Color: orange, Width: 1.2},
 	{Color: red, Width: 1.2, Dashes: []vg.Length{4, 3}},
-	{Color: grey, Width: 1.2},
-	{Color: black, Width: 1.4, Dashes: []vg.Length{6, 3}},
-	{Color: black, Width: 1, Dashes: []vg.Length{1, 3}},
+	{Color: grey, Width: 1},
+	{Color: black, Width: 1.6, Dashes: []vg.Length{6, 3}},
+	{Color: orange, Width: 1.2, Dashes: []vg.Length{1, 3}},
 }
 
+// What a plot shows, in seconds, and its measures in points.
 const (
-	plotFrom, plotTo = 50, 210 // seconds
-	width, height    = 800, 620
+	plotFrom, plotTo      = 50, 210
+	width, height, legend = 800, 520, 215
 )
 
-// plot draws one panel for each trouble, one above the other.
+var sans = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 11}
+
+// plot draws one panel for each trouble, one above the other, and the legend
+// beside them.
 func (all results) plot(t *testing.T, file, label string, top float64, backups bool, y func(r *result, i int) float64) {
-	c := vgsvg.New(vg.Points(width), vg.Points(height))
+	c := vgsvg.New(width, height)
 	d := draw.New(c)
-	d.SetColor(color.White)
-	d.Fill(d.Rectangle.Path())
+	d.SetColor(white)
+	d.Fill(d.Path())
+	const half = height / 2
 	for i, tr := range []trouble{refuses, hangs} {
-		p := all.panel(t, tr, label, top, backups, y)
-		half := height * vg.Length(0.5)
-		p.Draw(draw.Crop(d, 8, -12, half*vg.Length(1-i)+6, -half*vg.Length(i)-6))
+		p, names := all.panel(t, tr, label, top, backups, y)
+		p.Draw(draw.Crop(d, 8, -legend, half*vg.Length(1-i)+6, -half*vg.Length(i)-6))
+		if i == 0 {
+			names.Draw(draw.Crop(d, width-legend+12, -4, half, -24))
+		}
 	}
 	var b bytes.Buffer
 	_, err := c.WriteTo(&b)
 	require.NoError(t, err)
-	require.Less(t, b.Len(), 100_000, file)
+	svg := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif"))
+	require.Less(t, len(svg), 100_000, file)
 	require.NoError(t, os.MkdirAll(images, 0o755))
-	require.NoError(t, os.WriteFile(images+file, b.Bytes(), 0o644))
+	require.NoError(t, os.WriteFile(images+file, svg, 0o644))
 }
 
-func (all results) panel(t *testing.T, tr trouble, label string, top float64, backups bool, y func(r *result, i int) float64) *plot.Plot {
+func (all results) panel(t *testing.T, tr trouble, label string, top float64, backups bool, y func(r *result, i int) float64) (*plot.Plot, *plot.Legend) {
 	p := plot.New()
-	sans := font.Font{Typeface: "Liberation", Variant: "Sans", Size: 11}
-	p.Title.Text = "The provider " + string(tr) + " for 60 s, is slow for 60 s, then well"
+	p.Title.Text = "The provider " + string(tr) + " from 60 to 120 s, is slow to 180 s, then well"
 	p.X.Label.Text, p.Y.Label.Text = "seconds", label
+	p.Title.Padding = 4
 	for _, f := range []*font.Font{
 		&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font,
-		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font,
+		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font,
 	} {
 		*f = sans
 	}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = plotFrom, plotTo, 0, top
-	p.Legend.Top, p.Legend.Left = true, false
 	band(t, p, whole.down, whole.slow, top, downRed)
 	band(t, p, whole.slow, whole.well, top, slowTan)
-	for n, v := range slices.Backward(variants) {
+	names := plot.NewLegend()
+	names.Top, names.Left, names.Padding, names.TextStyle.Font = true, true, 3, sans
+	for n, v := range variants {
 		if v.backup && !backups {
 			continue
 		}
-		var points plotter.XYs
-		for i := plotFrom; i <= plotTo; i++ {
-			points = append(points, plotter.XY{X: float64(i), Y: min(y(all[tr][v.name], i), top)})
-		}
-		line, err := plotter.NewLine(points)
-		require.NoError(t, err)
-		line.LineStyle = styles[n]
+		line := line(t, styles[n], func(i int) float64 { return y(all[tr][v.name], i) })
 		p.Add(line)
-		defer p.Legend.Add(v.name, line) // ours first
+		if styles[n].Color == white { // on ours, with which it agrees
+			names.Add(v.name, &plotter.Line{LineStyle: styles[0]}, line)
+			continue
+		}
+		names.Add(v.name, line)
 	}
-	return p
+	if !backups {
+		limit := line(t, draw.LineStyle{Color: grey, Width: 1, Dashes: []vg.Length{2, 2}}, func(int) float64 { return bound })
+		p.Add(limit)
+		names.Add(fmt.Sprintf("%g × the normal load", bound), limit)
+	}
+	return p, &names
+}
+
+// line joins the middles of the seconds.
+func line(t *testing.T, style draw.LineStyle, y func(i int) float64) *plotter.Line {
+	var points plotter.XYs
+	for i := plotFrom; i < plotTo; i++ {
+		points = append(points, plotter.XY{X: float64(i) + 0.5, Y: y(i)})
+	}
+	l, err := plotter.NewLine(points)
+	require.NoError(t, err)
+	l.LineStyle = style
+	return l
 }
 
 func band(t *testing.T, p *plot.Plot, from, to time.Duration, top float64, fill color.Color) {
