@@ -156,10 +156,7 @@ func (c *call) unwound(ctx context.Context, a *attempt) {
 		}
 	}
 	a.ctx.end()
-	if outcome == errFailure {
-		a.permit.renew(time.Now())
-	}
-	a.permit.end(outcome)
+	a.permit.end(outcome, time.Now())
 	if len(c.g.observers) > 0 {
 		c.emit(ctx, Event{Type: Panicked, Time: time.Now(), Provider: c.prefix + a.m.name, Attempt: c.attempts})
 		c.changes(ctx, a.m)
@@ -193,13 +190,10 @@ func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 		}
 		return nil
 	}
-	if f != nil {
-		a.permit.renew(now)
-	}
 	if a.permit.timed() && !a.inner() {
 		a.permit.measured(now, err == nil && !a.lost, f != nil && (a.timedOut || f.Kind == fault.RateLimited))
 	}
-	a.permit.end(outcome)
+	a.permit.end(outcome, now)
 	if len(c.g.observers) > 0 {
 		c.ended(ctx, a, now, f)
 	}

@@ -32,7 +32,7 @@ type hold struct {
 	timer   *time.Timer
 	expired atomic.Bool
 	silence time.Duration
-	permit  permit // a copy, for early
+	permit  permit // the attempt's, until it ends or is kept
 }
 
 // start gives the attempt a context that only the timer, the caller and end
@@ -60,7 +60,7 @@ func (h *holding) start(ctx context.Context, a *attempt) {
 func (h *holding) end(a *attempt, now time.Time) {
 	h.hold.end()
 	a.inside = a.ctx.inside()
-	a.permit.done, a.permit.late = h.hold.permit.done, h.hold.permit.late
+	a.permit = h.hold.permit
 	if a.ours = (time.Time{}); h.hold.expired.Load() {
 		a.ours = now
 	}
@@ -71,7 +71,7 @@ func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
 	after := &call{g: c.g, op: c.op, key: c.key, prefix: c.prefix, attempts: c.attempts}
 	o := h.hold
 	o.permit.early()
-	a.permit.done, a.permit.late = o.permit.done, o.permit.late
+	a.permit = o.permit
 	kept := *a
 	h.ended = func(failed error, canceled bool) {
 		f, outcome, now := (*fault.Error)(nil), error(nil), time.Now()
@@ -82,10 +82,7 @@ func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
 			f, outcome = after.stamp(&kept, failed), errFailure
 		}
 		o.end()
-		if outcome == errFailure || !kept.permit.late {
-			kept.permit.renew(now)
-		}
-		kept.permit.end(outcome)
+		kept.permit.end(outcome, now)
 		if len(after.g.observers) > 0 {
 			after.ended(ctx, &kept, now, f)
 		}

@@ -160,7 +160,7 @@ func (m *member) admit(ctx context.Context, b bid) (permit, error) {
 	b.now = p.start
 	own, err := k.admitOne(ctx, b)
 	if err != nil {
-		p.end(errExcluded)
+		p.end(errExcluded, p.start)
 		return permit{}, err
 	}
 	p.start, p.key = own.start, &own
@@ -186,7 +186,7 @@ func (m *member) admitOne(ctx context.Context, b bid) (permit, error) {
 	}
 	m.inFlight.Add(1)
 	if Mode(m.mode.Load()) == Drained && !b.pinned { // since it passed the gate
-		p.end(errExcluded)
+		p.end(errExcluded, p.start)
 		return p, m.refusals.get(m.name, b.op, ErrDrained, forever)
 	}
 	return p, nil
@@ -243,12 +243,13 @@ func (m *member) takeSlot(ctx context.Context, op string, p *permit, wait time.D
 
 // end gives everything back and tells the breaker: nil for a success,
 // errFailure or errExcluded.
-func (p *permit) end(outcome error) {
+func (p *permit) end(outcome error, now time.Time) {
 	m := p.m
 	if m == nil {
 		return
 	}
 	p.m = nil
+	p.renew(outcome, now)
 	if p.done != nil {
 		switch {
 		case outcome == errFailure:
@@ -265,7 +266,7 @@ func (p *permit) end(outcome error) {
 		m.wake()
 	}
 	if p.key != nil {
-		p.key.end(outcome)
+		p.key.end(outcome, now)
 	}
 }
 
@@ -301,18 +302,20 @@ func (p *permit) early() {
 }
 
 // renew gives an attempt that has outlived the breaker's window a new say:
-// gobreaker drops what it let in longer ago.
-func (p *permit) renew(now time.Time) {
-	if p.m == nil || !p.late && (p.done == nil || now.Sub(p.start) < p.rules.policy.Breaker.Window) {
+// gobreaker drops what it let in longer ago. So it does a failure that came after
+// an early success.
+func (p *permit) renew(outcome error, now time.Time) {
+	switch {
+	case p.late:
+		if outcome != errFailure {
+			return
+		}
+	case p.done == nil || now.Sub(p.start) < p.rules.policy.Breaker.Window:
 		return
-	}
-	if p.done != nil {
+	default:
 		p.done(errExcluded)
 	}
 	p.done, _ = p.rules.breaker.Allow() // nil where it has opened meanwhile
-	if p.key != nil {
-		p.key.renew(now)
-	}
 }
 
 // refusals keeps the errors of our own refusals per operation, so that an open

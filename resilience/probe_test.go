@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/resilience"
 )
 
@@ -90,5 +91,32 @@ func TestAProbeWhoseConsumerPanicsIsASuccessOnce(t *testing.T) {
 		assert.Equal(t, resilience.Closed, s.State)
 		assert.Zero(t, s.Failures)
 		require.NoError(t, ask(t.Context(), g))
+	})
+}
+
+// The key's own breaker is told too, where the provider has none.
+func TestAProbeOfAKeyWhoseBodyBreaksOffCountsAfterAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := perKey(resilience.Policy{Breaker: resilience.Default.Breaker})
+		one := &provider{fn: answers(fault.Unavailable)}
+		o := &keyTape{}
+		g := observed(t, p, o, one)
+		ctx := resilience.WithKey(t.Context(), "host-1")
+		for range 5 {
+			require.Error(t, ask(ctx, g))
+		}
+		time.Sleep(34 * time.Second)
+		one.fn = nil
+		for range 5 {
+			body, err := keep(ctx, g, 1, time.Hour)
+			require.NoError(t, err)
+			_, err = io.ReadAll(body)
+			require.ErrorIs(t, err, resilience.ErrTimeout)
+			require.NoError(t, body.Close())
+		}
+		require.ErrorIs(t, ask(ctx, g), resilience.ErrOpen, "five in a row")
+		assert.Equal(t, []string{
+			"host-1 closed → open", "host-1 open → half-open", "host-1 half-open → closed", "host-1 closed → open",
+		}, o.seen)
 	})
 }
