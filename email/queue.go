@@ -60,10 +60,6 @@ func (c *Client) enqueueAt(ctx context.Context, q Enqueuer, m *Message, at time.
 	if c.queue == nil {
 		return nil, fault.New(fault.Invalid, errNoQueue)
 	}
-	m, err := m.loaded(maxQueued)
-	if err != nil {
-		return nil, err
-	}
 	return c.enqueue(ctx, q, m.WithID(), at, nil)
 }
 
@@ -74,11 +70,7 @@ func (c *Client) lastResort(ctx context.Context, m *Message, err error) (*Receip
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueWithin)
 	defer cancel()
-	loaded, loadErr := m.loaded(maxQueued)
-	if loadErr != nil {
-		return nil, alsoFailed(err, loadErr)
-	}
-	r, queueErr := c.enqueue(ctx, c.queue, loaded, time.Now().Add(c.firstWait(err)), err)
+	r, queueErr := c.enqueue(ctx, c.queue, m, time.Now().Add(c.firstWait(err)), err)
 	if queueErr != nil {
 		return nil, alsoFailed(err, queueErr)
 	}
@@ -130,6 +122,10 @@ func queueFault(op string, err error) *fault.Error {
 }
 
 func (c *Client) enqueue(ctx context.Context, q Enqueuer, m *Message, at time.Time, failed error) (*Receipt, error) {
+	m, err := m.loaded(maxQueued)
+	if err != nil {
+		return nil, err
+	}
 	job, err := c.job(ctx, m, at)
 	if err != nil {
 		return nil, err

@@ -51,21 +51,17 @@ func NewRunOptions(options ...RunOption) (RunOptions, error) {
 	switch {
 	case o.Workers < 1:
 		return o, errors.New("queue: Workers must be at least 1")
-	case o.Lease < time.Second || o.Lease > maxLease:
-		return o, fmt.Errorf("queue: Lease must be from 1s to %v", maxLease)
+	case o.Lease < time.Second || o.Lease > MaxLease:
+		return o, fmt.Errorf("queue: Lease must be from 1s to %v", MaxLease)
 	case o.Drain < 0 || o.Initial <= 0 || o.Longest < o.Initial || o.Poll <= 0:
 		return o, errors.New("queue: Drain must not be negative, Initial and Poll positive, and Longest at least Initial")
 	}
 	return o, nil
 }
 
-// maxLease bounds a lease, so that a Store can tell one that a clock which went
-// back made longer.
-const maxLease = time.Hour
-
 // MaxLease is the longest lease that there is: a claim that ends later than that
 // from now was made by a clock that has gone back since.
-const MaxLease = maxLease
+const MaxLease = time.Hour
 
 // EventType says what an [Event] reports.
 type EventType string

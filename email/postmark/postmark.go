@@ -77,16 +77,7 @@ func (s Sender) Check() error {
 }
 
 // base is the checked BaseURL without a slash at its end.
-func (s Sender) base() (string, error) {
-	if s.BaseURL == "" {
-		return defaultBaseURL, nil
-	}
-	base, err := transport.BaseURL(s.BaseURL)
-	if err != nil {
-		return "", fmt.Errorf("postmark: %w", err)
-	}
-	return base, nil
-}
+func (s Sender) base() (string, error) { return transport.Base(provider, s.BaseURL, defaultBaseURL) }
 
 // Send hands m to Postmark in one request.
 func (s Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, error) {

@@ -26,7 +26,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -70,16 +69,7 @@ func (s Sender) Check() error {
 }
 
 // base is the checked BaseURL without a slash at its end.
-func (s Sender) base() (string, error) {
-	if s.BaseURL == "" {
-		return defaultBaseURL, nil
-	}
-	base, err := transport.BaseURL(s.BaseURL)
-	if err != nil {
-		return "", fmt.Errorf("resend: %w", err)
-	}
-	return base, nil
-}
+func (s Sender) base() (string, error) { return transport.Base(provider, s.BaseURL, defaultBaseURL) }
 
 // Send hands m to Resend in one request. Resend takes a mail as a whole: the receipt
 // has the same status for every recipient.

@@ -66,16 +66,7 @@ func (s Sender) Check() error {
 }
 
 // base is the checked BaseURL without a slash at its end.
-func (s Sender) base() (string, error) {
-	if s.BaseURL == "" {
-		return defaultBaseURL, nil
-	}
-	base, err := transport.BaseURL(s.BaseURL)
-	if err != nil {
-		return "", fmt.Errorf("sendgrid: %w", err)
-	}
-	return base, nil
-}
+func (s Sender) base() (string, error) { return transport.Base(provider, s.BaseURL, defaultBaseURL) }
 
 // Send hands m to SendGrid in one request. SendGrid takes a mail as a whole: the
 // receipt has the same status for every recipient.

@@ -3,6 +3,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,6 +29,19 @@ func BaseURL(s string) (string, error) {
 		return strings.TrimRight(u.String(), "/"), nil
 	}
 	return "", errors.New("BaseURL must begin with https://; credentials and mails would travel in the clear")
+}
+
+// Base is the checked BaseURL of a provider, or its own where that is empty. The
+// error begins with the provider's name.
+func Base(provider, baseURL, own string) (string, error) {
+	if baseURL == "" {
+		return own, nil
+	}
+	base, err := BaseURL(baseURL)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", provider, err)
+	}
+	return base, nil
 }
 
 // Limit ends the body of an answer after limit bytes: a provider can't fill our

@@ -57,6 +57,18 @@ type body struct {
 
 func (b *body) Close() error { b.closed = true; return nil }
 
+func TestABaseIsTheProvidersOwnUnlessOneIsGiven(t *testing.T) {
+	const own = "https://api.acme.example"
+	base, err := transport.Base("acme", "", own)
+	require.NoError(t, err)
+	assert.Equal(t, own, base)
+	base, err = transport.Base("acme", "http://127.0.0.1:8080/", own)
+	require.NoError(t, err)
+	assert.Equal(t, "http://127.0.0.1:8080", base)
+	_, err = transport.Base("acme", "http://api.acme.example", own)
+	assert.ErrorContains(t, err, "acme: BaseURL must begin with https://")
+}
+
 func TestALimitedBodyEndsAndCanBeClosed(t *testing.T) {
 	b := &body{Reader: strings.NewReader("123456")}
 	resp := &http.Response{Body: b}
