@@ -86,15 +86,11 @@ func (m *member) stateChanged(r *rules, from, to State) {
 	}
 	now, b := time.Now(), r.policy.Breaker
 	ch := change{at: now, from: from, to: to}
-	switch to {
+	switch to { //nolint:exhaustive // half-open is open whose time has passed
 	case Open:
 		ch.openFor = b.OpenFor + time.Duration(rand.Float64()*b.Jitter*float64(b.OpenFor)) //nolint:gosec // spreading, not secrecy
 		m.openUntil.Store(int64(now.Sub(m.base) + ch.openFor))
-		m.halfOpen.Store(false)
-	case HalfOpen:
-		m.halfOpen.Store(true)
 	case Closed:
-		m.halfOpen.Store(false)
 		m.openUntil.Store(0)
 	}
 	m.inARow.Store(0)
@@ -168,7 +164,6 @@ func (m *member) setPolicy(p Policy) {
 	} else {
 		m.openUntil.Store(0)
 	}
-	m.halfOpen.Store(false)
 	m.budget.setShare(p.RetryBudget)
 	m.rules.Store(r)
 }

@@ -93,6 +93,22 @@ func TestLimitsOfAKeyHoldForThatKeyAlone(t *testing.T) {
 	})
 }
 
+func TestWhatAKeyRefusesDoesNotDrainTheProvidersRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := perKey(resilience.Policy{Rate: 1e-6, Burst: 1})
+		p.Rate, p.Burst, p.MaxWait = 1e-6, 10, 0
+		g := group(t, p, &byKey{})
+		require.NoError(t, askAs(t.Context(), g, "a"))
+		for range 50 {
+			require.ErrorIs(t, askAs(t.Context(), g, "a"), resilience.ErrLimited)
+		}
+		for i := range 9 {
+			require.NoError(t, askAs(t.Context(), g, fmt.Sprint(i)))
+		}
+		require.ErrorIs(t, askAs(t.Context(), g, "z"), resilience.ErrLimited)
+	})
+}
+
 func TestARateLimitedKeyIsPausedAndTheOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := &byKey{bad: "a", kind: fault.RateLimited}, &byKey{}

@@ -25,7 +25,6 @@ type member struct {
 	pausedUntil atomic.Int64
 	warnedUntil atomic.Int64
 	mode        atomic.Uint32
-	halfOpen    atomic.Bool
 	inARow      atomic.Int64 // failures, however far apart
 	inFlight    atomic.Int64
 	budget      budget
@@ -110,6 +109,10 @@ func (m *member) ready(now time.Time, key string) int {
 	return n
 }
 
+// opened reports whether the breaker has opened and not closed since: whoever
+// passes the gate then is a probe, or one too many.
+func (m *member) opened() bool { return m.openUntil.Load() > 0 }
+
 // pause shuts the gate for d, or for longer where it already is.
 func (m *member) pause(now time.Time, d time.Duration) {
 	raise(&m.pausedUntil, int64(now.Sub(m.base)+d))
@@ -132,6 +135,7 @@ type permit struct {
 	done  func(error) // tells the breaker, where there is one
 	probe bool        // it was let in to try a half-open breaker
 	late  bool        // a probe that has said success at its answer's beginning
+	token bool        // of the rate limiter, until it can't be given back
 	slot  bool
 	start time.Time
 	key   *permit // for the key's own limits and breaker
@@ -160,6 +164,7 @@ func (m *member) admit(ctx context.Context, b bid) (permit, error) {
 	b.now = p.start
 	own, err := k.admitOne(ctx, b)
 	if err != nil {
+		p.giveBack()
 		p.end(errExcluded, p.start)
 		return permit{}, err
 	}
@@ -172,16 +177,15 @@ func (m *member) admitOne(ctx context.Context, b bid) (permit, error) {
 	if err := m.pass(ctx, b, &p); err != nil {
 		return p, err
 	}
-	t, err := m.takeToken(ctx, b.op, &p, b.wait-p.start.Sub(b.now))
-	if err != nil {
+	if err := m.takeToken(ctx, b.op, &p, b.wait-p.start.Sub(b.now)); err != nil {
 		return p, err
 	}
 	if err := m.takeSlot(ctx, b.op, &p, b.wait-p.start.Sub(b.now)); err != nil {
-		t.giveBack()
+		p.giveBack()
 		return p, err
 	}
 	if err := m.askBreaker(b.op, &p); err != nil {
-		t.giveBack()
+		p.giveBack()
 		return p, err
 	}
 	m.inFlight.Add(1)
@@ -219,7 +223,7 @@ func (m *member) askBreaker(op string, p *permit) error {
 		}
 		return m.refusals.get(m.name, op, ErrOpen, 0)
 	}
-	p.done, p.probe = done, m.halfOpen.Load()
+	p.done, p.probe = done, m.opened()
 	return nil
 }
 

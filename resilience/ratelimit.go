@@ -17,51 +17,54 @@ type Limiter interface {
 	Take(ctx context.Context, provider string) (wait time.Duration, err error)
 }
 
-// token is what was taken from the rate limiter, where it can be given back. One
-// that was waited for is spent: given back late, it would be granted twice.
-type token struct {
-	*rate.Reservation
-	at time.Time
-}
-
-func (t token) giveBack() {
-	if t.Reservation != nil {
-		t.CancelAt(t.at)
-	}
-}
-
-// takeToken takes one from the rate limiter. Where a refusal is likely to
-// follow, it is a reservation that can be given back: neither refused probes nor
-// a full bulkhead may drain the limit.
-func (m *member) takeToken(ctx context.Context, op string, p *permit, wait time.Duration) (token, error) {
+// takeToken takes one from the rate limiter, and waits for it at most that long.
+func (m *member) takeToken(ctx context.Context, op string, p *permit, wait time.Duration) error {
 	r := p.rules
-	if r.limiter == nil && r.policy.Limiter == nil {
-		return token{}, nil
-	}
-	full := r.slots != nil && r.slots.full()
 	switch {
-	case full && wait <= 0:
-		return token{}, m.refusals.get(m.name, op, ErrFull, 0)
+	case r.limiter == nil && r.policy.Limiter == nil:
+		return nil
+	case wait <= 0 && r.slots != nil && r.slots.full():
+		return m.refusals.get(m.name, op, ErrFull, 0)
 	case r.policy.Limiter != nil:
-		return token{}, m.askLimiter(ctx, op, p, wait)
-	case !full && !m.halfOpen.Load() && r.limiter.AllowN(p.start, 1):
-		return token{}, nil
+		return m.askLimiter(ctx, op, p, wait)
+	case r.limiter.AllowN(p.start, 1):
+		p.token = true
+		return nil
+	}
+	if delay := untilToken(r.limiter, p.start); delay > wait {
+		return m.refusals.get(m.name, op, ErrLimited, delay)
 	}
 	res := r.limiter.ReserveN(p.start, 1)
 	delay := res.DelayFrom(p.start)
-	switch {
-	case delay <= 0:
-		return token{res, p.start}, nil
-	case delay > wait:
+	if delay > wait { // others were quicker
 		res.CancelAt(p.start)
-		return token{}, m.refusals.get(m.name, op, ErrLimited, delay)
+		return m.refusals.get(m.name, op, ErrLimited, delay)
 	}
 	if err := sleep(ctx, delay); err != nil {
 		res.Cancel()
-		return token{}, err
+		return err
 	}
-	p.start = time.Now()
-	return token{}, nil
+	p.start, p.token = time.Now(), true
+	return nil
+}
+
+// untilToken is when there will be one, without reserving it: a reservation that
+// is cancelled changes what can be given back of others.
+func untilToken(l *rate.Limiter, now time.Time) time.Duration {
+	wait := (1 - l.TokensAt(now)) / float64(l.Limit()) * float64(time.Second)
+	if wait >= float64(forever) {
+		return forever
+	}
+	return time.Duration(wait)
+}
+
+// giveBack returns what was taken for an attempt that isn't made: neither refused
+// probes nor a full bulkhead may drain the limit.
+func (p *permit) giveBack() {
+	if p.token {
+		p.rules.limiter.AllowN(time.Now(), -1)
+		p.token = false
+	}
 }
 
 // askLimiter asks until it grants, or patience ends.

@@ -80,7 +80,7 @@ func (m *member) status(now time.Time) Status {
 	switch { // asking gobreaker would move it on: a look must not start a probe
 	case s.OpenFor > 0:
 		s.State = Open
-	case m.openUntil.Load() > 0: // has opened and not closed since
+	case m.opened():
 		s.State = HalfOpen
 	}
 	return s
