@@ -10,7 +10,7 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/limits"
-	"github.com/smilefactory/integrations/email/internal/transport"
+	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 )
 

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/email/internal/redact"
-	"github.com/smilefactory/integrations/email/internal/transport"
+	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 )
 

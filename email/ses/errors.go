@@ -13,7 +13,7 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/redact"
-	"github.com/smilefactory/integrations/email/internal/transport"
+	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 )
 

@@ -26,7 +26,7 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/mime"
-	"github.com/smilefactory/integrations/email/internal/transport"
+	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
 )
 

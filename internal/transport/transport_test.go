@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/smilefactory/integrations/email/internal/transport"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 func TestOnlyThisMachineIsTheLoopback(t *testing.T) {

@@ -28,7 +28,7 @@ func BaseURL(s string) (string, error) {
 	case u.Scheme == "https" || u.Scheme == "http" && IsLoopback(u.Hostname()):
 		return strings.TrimRight(u.String(), "/"), nil
 	}
-	return "", errors.New("BaseURL must begin with https://; credentials and mails would travel in the clear")
+	return "", errors.New("BaseURL must begin with https://; what is sent would travel in the clear")
 }
 
 // Base is the checked BaseURL of a provider, or its own where that is empty. The
