@@ -1,6 +1,6 @@
 SHELL = bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check test race watch lint fmt vuln servers bench fleet sizes quickstart
+.PHONY: help check test race watch lint fmt vuln servers bench fleet crash sizes quickstart
 
 # The tools, as tools/go.mod pins them. The first use builds one, golangci-lint
 # in about two minutes; Go's build cache keeps it.
@@ -49,6 +49,9 @@ bench: ## the benchmarks beside the peers, on one processor and two, and the med
 
 fleet: ## the simulation of docs/fleet.md with every variant, which rewrites its figures; six minutes
 	cd bench && go test -count 1 -timeout 30m -v ./fleet -update
+
+crash: ## kills workers that deliver queued mail, 52 times and more, and prints what became of the mails; eight minutes
+	./scripts/crash
 
 sizes: ## what each package adds to a binary
 	./scripts/sizes
