@@ -220,11 +220,13 @@ func (c *Client) Run(ctx context.Context, options ...queue.RunOption) error {
 	}
 	c.workers.Add(1)
 	defer c.workers.Add(-1)
-	return c.queue.Run(ctx, map[string]queue.Handler{c.kind: c.work}, options...)
+	work := func(attempt context.Context, d queue.Delivery) error { return c.work(attempt, ctx, d) }
+	return c.queue.Run(ctx, map[string]queue.Handler{c.kind: work}, options...)
 }
 
-// work makes one attempt at a queued mail, with all that the Client has.
-func (c *Client) work(ctx context.Context, d queue.Delivery) error {
+// work makes one attempt at a queued mail, with all that the Client has. Run is
+// the worker's context, which ends before ctx.
+func (c *Client) work(ctx, run context.Context, d queue.Delivery) error {
 	var s stored
 	if err := json.Unmarshal(d.Payload, &s); err != nil || s.Message == nil {
 		return queue.Bury(errors.New("email: the stored mail can't be read"))
@@ -239,7 +241,7 @@ func (c *Client) work(ctx context.Context, d queue.Delivery) error {
 	if s.Tenant != "" {
 		ctx = resilience.WithTenant(ctx, s.Tenant)
 	}
-	_, err := c.send(ctx, m)
+	err := c.sendInTurn(ctx, run, m)
 	if err == nil {
 		return nil
 	}
@@ -252,10 +254,68 @@ func (c *Client) work(ctx context.Context, d queue.Delivery) error {
 	}
 	held := c.hold > 0 && fault.MayHaveActed(err)
 	err = fmt.Errorf("%s%w", endedWell(d.Attempt), err)
-	if f, ok := fault.As(err); held || ok && f.RetryAfter > 0 {
+	if f, ok := fault.As(err); held || ok && f.RetryAfter > usualWait(d.Attempt) {
 		return queue.RetryAfter(err, c.firstWait(err))
 	}
 	return err
+}
+
+// usualWait is the least that the queue waits after that attempt by itself. What a
+// provider asks for doesn't shorten it: one that always asks for a second would
+// have used up all attempts of a mail in half a minute.
+func usualWait(attempt int) time.Duration {
+	return min(time.Second/2<<min(attempt-1, 20), time.Hour/2)
+}
+
+// sendInTurn sends, and waits with the mail in its hands while nobody is asked:
+// every provider is out of service, or has no room. A worker that took the next
+// mail would be refused as well, and so the whole backlog would be written anew
+// and use up its attempts while nothing was attempted. The refusal is returned
+// where the worker ends, or the mail expires.
+func (c *Client) sendInTurn(ctx, run context.Context, m *Message) error {
+	for {
+		_, err := c.send(ctx, m)
+		f, ok := fault.As(err)
+		if !ok || !f.Local || !c.waits(ctx, m) {
+			return err
+		}
+		// A probe that is out, or a person, may open the way at any time.
+		wait := min(max(f.RetryAfter, time.Second), 5*time.Second)
+		if !m.Expires.IsZero() {
+			wait = min(wait, time.Until(m.Expires))
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-run.Done():
+		case <-ctx.Done():
+		}
+		t.Stop()
+		if run.Err() != nil || ctx.Err() != nil || m.Expired(time.Now()) {
+			return err
+		}
+	}
+}
+
+// waits says whether a mail that was refused here is worth a worker's time. One of
+// a tenant may have met a limit of his own, which is nothing to others. One that
+// goes at most once would be given up if the worker died now.
+func (c *Client) waits(ctx context.Context, m *Message) bool {
+	if m.AtMostOnce {
+		return false
+	}
+	return resilience.Tenant(ctx) == "" || !slices.ContainsFunc(c.Inspect(), takesMail)
+}
+
+func takesMail(s resilience.Status) bool {
+	switch s.Mode {
+	case resilience.ForcedOpen, resilience.Drained:
+		return false
+	case resilience.ForcedClosed:
+		return true
+	case resilience.Automatic:
+	}
+	return s.State == resilience.Closed && s.PausedFor == 0
 }
 
 // WithHold keeps a mail that may have gone, and may go twice, in the queue for
