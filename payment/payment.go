@@ -84,16 +84,16 @@ type Identity struct {
 
 // Capturer is a Gateway that can hold money first and take it later.
 type Capturer interface {
-	// Capture takes some or all of what is held, and lets go of the rest.
-	Capture(ctx context.Context, a *Attempt, amount Money) (*Payment, error)
-	// Void lets go of what is held.
-	Void(ctx context.Context, a *Attempt) (*Payment, error)
+	// CaptureAttempt takes some or all of what is held, and lets go of the rest.
+	CaptureAttempt(ctx context.Context, a *Attempt, amount Money) (*Payment, error)
+	// VoidAttempt lets go of what is held.
+	VoidAttempt(ctx context.Context, a *Attempt) (*Payment, error)
 }
 
 // Refunder is a Gateway that gives money back.
 type Refunder interface {
-	// Refund asks for a refund. The same id asked for twice is one refund.
-	Refund(ctx context.Context, r *Refunding) (*Refund, error)
+	// RefundAttempt asks for a refund. The same id asked for twice is one refund.
+	RefundAttempt(ctx context.Context, r *Refunding) (*Refund, error)
 	// LookUpRefund says how a refund stands: by its provider's id where that is
 	// known, else by looking for the caller's id among the payment's refunds.
 	LookUpRefund(ctx context.Context, r *Refunding) (*Refund, error)

@@ -120,7 +120,7 @@ func isCardNumber(s string) bool {
 }
 
 // Validate checks what is to be set up.
-func (s *SetUp) Validate() error {
+func (s *Setup) Validate() error {
 	var p problems
 	p.require(s.ID != "" && isID(s.ID, maxOrderID), "id", "must be 1 to %d of [A-Za-z0-9_-]", maxOrderID)
 	p.require(isID(s.User, maxUser), "user", "must be at most %d of [A-Za-z0-9_-]", maxUser)

@@ -4,8 +4,8 @@ import "context"
 
 // Wallet is a Gateway that keeps payment methods for later.
 type Wallet interface {
-	// SetUp begins to save a method without a payment: the customer may have to act.
-	SetUp(ctx context.Context, s *SetUp) (*SetUpResult, error)
+	// SetupPaymentMethod begins to save a method without a payment: the customer may have to act.
+	SetupPaymentMethod(ctx context.Context, s *Setup) (*SetupResult, error)
 	// Attach keeps a method for a customer.
 	Attach(ctx context.Context, customer, method string) (*SavedMethod, error)
 	// SavedMethods lists what is kept for a customer.
@@ -16,8 +16,8 @@ type Wallet interface {
 	SetDefault(ctx context.Context, customer, method string) error
 }
 
-// SetUp asks for a method to be saved.
-type SetUp struct {
+// Setup asks for a method to be saved.
+type Setup struct {
 	// ID is the caller's, as an Order's: the same twice is one.
 	ID string
 	// User is as in [Order].
@@ -35,8 +35,8 @@ type SetUp struct {
 	Key string
 }
 
-// SetUpResult is how far it has come.
-type SetUpResult struct {
+// SetupResult is how far it has come.
+type SetupResult struct {
 	// ID is the provider's.
 	ID string
 	// Customer is the provider's id of the customer.
