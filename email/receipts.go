@@ -16,16 +16,26 @@ import (
 // Receipts remembers which mail an idempotency key stood for, and what became
 // of it. Keys are opaque, and apart for each tenant. A Client with one notes the
 // key before the first attempt.
+//
+// Who gets a key from Begin gets a token too, higher than all before it, and says
+// with that how the mail ended. A sender that is slower than it was given time for
+// may find its key in other hands: it can't take it from them, but that a mail of
+// the key has gone is true whoever says so.
 type Receipts interface {
 	// Begin notes a key until then, and that its mail is being sent, unless the key
 	// is known: then it answers what is known and notes nothing. A key whose mail
 	// has been on its way since before stale is taken over by an equal hash, and
 	// answered as known with Abandoned.
 	Begin(ctx context.Context, key string, hash [32]byte, now, stale, until time.Time) (Known, error)
-	// End keeps the receipt.
-	End(ctx context.Context, key string, r *Receipt) error
-	// Drop forgets the key: its mail was not sent.
-	Drop(ctx context.Context, key string) error
+	// End keeps the receipt of who got that token for the key, or of who had it when
+	// the key was taken over; nil says that nobody can tell whether the mail went, and
+	// gives way to a receipt. The first receipt stays: End changes nothing where there
+	// is one, nor where the key has run out or stands for something else by now.
+	End(ctx context.Context, key string, token int64, r *Receipt) error
+	// Drop forgets the key, whose mail was not sent by who got that token. It changes
+	// nothing where another has the key, or has ended it; nor does it lose the receipt
+	// of one from whom the key was taken over, which may still come.
+	Drop(ctx context.Context, key string, token int64) error
 }
 
 // Known is what a key stands for.
@@ -33,8 +43,13 @@ type Known struct {
 	// Known: the key was there.
 	Known bool
 	Hash  [32]byte
+	// Token is that of the key's new holder: above zero where the key is new or
+	// Abandoned.
+	Token int64
 	// Receipt is the first one, nil while the mail is on its way.
 	Receipt *Receipt
+	// Unsettled: the mail may have gone, and nobody can tell.
+	Unsettled bool
 	// Abandoned: whoever sent it has not said how it ended, for long.
 	Abandoned bool
 }
@@ -71,7 +86,7 @@ const (
 // keyed sends under the message's idempotency key.
 func (c *Client) keyed(ctx context.Context, m *Message, send func(context.Context, *Message) (*Receipt, error)) (*Receipt, error) {
 	key := digest(resilience.Tenant(ctx), m.IdempotencyKey)
-	first, err := c.beginKey(ctx, key, m)
+	first, token, err := c.beginKey(ctx, key, m)
 	if first != nil || err != nil {
 		return first, err
 	}
@@ -80,53 +95,48 @@ func (c *Client) keyed(ctx context.Context, m *Message, send func(context.Contex
 	defer cancel()
 	switch { // whatever the store says: a mail that was sent was sent
 	case err == nil:
-		_ = c.receipts.End(ctx, key, r)
+		_ = c.receipts.End(ctx, key, token, r)
 	case m.AtMostOnce && fault.MayHaveActed(err):
-		_ = c.receipts.End(ctx, key, unsettled(m))
+		_ = c.receipts.End(ctx, key, token, nil)
 	default:
-		_ = c.receipts.Drop(ctx, key)
+		_ = c.receipts.Drop(ctx, key, token)
 	}
 	return r, err
 }
 
-// unsettled stands in a store for the receipt of a mail that may have gone, and
-// must not go twice. No caller gets it.
-func unsettled(m *Message) *Receipt { return &Receipt{ID: m.ID, Status: statusUnsettled} }
-
-const statusUnsettled Status = "unsettled"
-
-// beginKey answers with the first receipt where there is one.
-func (c *Client) beginKey(ctx context.Context, key string, m *Message) (*Receipt, error) {
+// beginKey answers with the first receipt where there is one, else with the token
+// of the key.
+func (c *Client) beginKey(ctx context.Context, key string, m *Message) (*Receipt, int64, error) {
 	hash, err := m.hash()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for start := time.Now(); ; {
 		now := time.Now()
 		known, err := c.receipts.Begin(ctx, key, hash, now, now.Add(-abandonedAfter), now.Add(c.keep))
 		switch {
 		case err != nil:
-			return nil, fault.New(fault.Unavailable, fmt.Errorf("email: note the idempotency key: %w", err))
+			return nil, 0, fault.New(fault.Unavailable, fmt.Errorf("email: note the idempotency key: %w", err))
 		case !known.Known:
-			return nil, nil //nolint:nilnil // the key is new: go on
+			return nil, known.Token, nil
 		case known.Hash != hash:
-			return nil, fault.New(fault.Conflict, ErrKeyReused)
-		case known.Receipt != nil && known.Receipt.Status == statusUnsettled:
-			return nil, fault.New(fault.Uncertain, errUnsettled)
+			return nil, 0, fault.New(fault.Conflict, ErrKeyReused)
 		case known.Receipt != nil:
-			return known.Receipt, nil
+			return known.Receipt, 0, nil
+		case known.Unsettled:
+			return nil, 0, fault.New(fault.Uncertain, errUnsettled)
 		case known.Abandoned && m.AtMostOnce:
-			_ = c.receipts.End(ctx, key, unsettled(m)) // until its sender says otherwise
-			return nil, fault.New(fault.Uncertain, errUnsettled)
+			_ = c.receipts.End(ctx, key, known.Token, nil) // until its sender says otherwise
+			return nil, 0, fault.New(fault.Uncertain, errUnsettled)
 		case known.Abandoned:
-			return nil, nil //nolint:nilnil // it may go twice rather than not at all
+			return nil, known.Token, nil // it may go twice rather than not at all
 		case now.Sub(start) >= inProgressWait:
-			return nil, fault.New(fault.Conflict, ErrInProgress)
+			return nil, 0, fault.New(fault.Conflict, ErrInProgress)
 		}
 		select {
 		case <-time.After(inProgressPoll):
 		case <-ctx.Done():
-			return nil, fault.New(fault.Canceled, ctx.Err())
+			return nil, 0, fault.New(fault.Canceled, ctx.Err())
 		}
 	}
 }
@@ -150,15 +160,22 @@ func (m *Message) hash() ([32]byte, error) {
 // MemoryReceipts are Receipts of one process, for tests and for services that
 // have but one. The zero value is ready.
 type MemoryReceipts struct {
-	mu    sync.Mutex
-	notes map[string]note
+	mu     sync.Mutex
+	notes  map[string]note
+	tokens int64
 }
 
 type note struct {
 	hash         [32]byte
 	began, until time.Time
+	token        int64 // of who has it, 0: of nobody any more
+	from         int64 // the token of the first of those who had it for this mail
 	receipt      *Receipt
+	unsettled    bool
 }
+
+// open: nobody has said how its mail ended.
+func (n *note) open() bool { return n.receipt == nil && !n.unsettled }
 
 // Begin notes a key, see [Receipts].
 func (r *MemoryReceipts) Begin(_ context.Context, key string, hash [32]byte, now, stale, until time.Time) (Known, error) {
@@ -168,18 +185,27 @@ func (r *MemoryReceipts) Begin(_ context.Context, key string, hash [32]byte, now
 		r.notes = map[string]note{}
 	}
 	n, ok := r.notes[key]
-	if !ok || !now.Before(n.until) {
+	if !ok || !now.Before(n.until) || n.token == 0 {
 		r.sweep(now)
-		r.notes[key] = note{hash: hash, began: now, until: until}
-		return Known{}, nil
+		fresh := note{hash: hash, began: now, until: until, token: r.next(), from: r.tokens}
+		if ok && n.token == 0 && n.hash == hash && now.Before(n.until) {
+			fresh.from = n.from
+		}
+		r.notes[key] = fresh
+		return Known{Token: fresh.token}, nil
 	}
-	known := Known{Known: true, Hash: n.hash, Receipt: n.receipt.clone()}
-	if n.receipt == nil && n.hash == hash && n.began.Before(stale) {
-		known.Abandoned = true
-		n.began = now
+	known := Known{Known: true, Hash: n.hash, Receipt: n.receipt.clone(), Unsettled: n.unsettled}
+	if n.open() && n.hash == hash && n.began.Before(stale) {
+		n.began, n.token = now, r.next()
+		known.Abandoned, known.Token = true, n.token
 		r.notes[key] = n
 	}
 	return known, nil
+}
+
+func (r *MemoryReceipts) next() int64 {
+	r.tokens++
+	return r.tokens
 }
 
 // sweep forgets what has run out, now and then.
@@ -195,20 +221,29 @@ func (r *MemoryReceipts) sweep(now time.Time) {
 }
 
 // End keeps the receipt, see [Receipts].
-func (r *MemoryReceipts) End(_ context.Context, key string, receipt *Receipt) error {
+func (r *MemoryReceipts) End(_ context.Context, key string, token int64, receipt *Receipt) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n, ok := r.notes[key]; ok {
-		n.receipt = receipt.clone()
+	if n, ok := r.notes[key]; ok && n.from <= token && n.receipt == nil {
+		n.receipt, n.unsettled = receipt.clone(), receipt == nil
+		n.token = max(n.token, token)
 		r.notes[key] = n
 	}
 	return nil
 }
 
 // Drop forgets the key, see [Receipts].
-func (r *MemoryReceipts) Drop(_ context.Context, key string) error {
+func (r *MemoryReceipts) Drop(_ context.Context, key string, token int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.notes, key)
+	n, ok := r.notes[key]
+	switch {
+	case !ok || n.token != token || !n.open():
+	case n.from == token:
+		delete(r.notes, key)
+	default: // one from whom it was taken over may still have sent it
+		n.token = 0
+		r.notes[key] = n
+	}
 	return nil
 }

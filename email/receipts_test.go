@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -341,6 +342,59 @@ func TestACallThatTookVeryLongStillSettlesItsKey(t *testing.T) {
 	})
 }
 
+// A sender that comes back when another has its key neither takes that away nor
+// loses what is true.
+func TestASlowSenderLeavesTheKeyToWhoHasItByNow(t *testing.T) {
+	refused := fault.New(fault.Rejected, errors.New("refused"))
+	for name, c := range map[string]struct {
+		slow, second error         // how their attempts end
+		takes        time.Duration // that of the second
+		sent         int           // by all three
+	}{
+		"it fails, the other has sent the mail":     {slow: refused, sent: 1},
+		"it fails, the other is still sending":      {slow: refused, takes: 10 * time.Minute, sent: 1},
+		"it succeeds, the other is still sending":   {takes: 10 * time.Minute, sent: 2},
+		"it succeeds, the other fails after that":   {second: refused, takes: 10 * time.Minute, sent: 1},
+		"it succeeds, the other failed before that": {second: refused, sent: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var receipts email.MemoryReceipts
+				slow, first := keeper(t, &receipts)
+				other, second := keeper(t, &receipts)
+				third, never := keeper(t, &receipts)
+				first.Delay(10 * time.Minute)
+				first.FailAlways(c.slow)
+				second.Delay(c.takes)
+				second.FailAlways(c.second)
+				var wg sync.WaitGroup
+				defer wg.Wait()
+				send := func(client *email.Client, want error) {
+					wg.Go(func() {
+						_, err := client.Send(t.Context(), keyed("order-1"))
+						assert.Equal(t, want == nil, err == nil, "%v", err)
+					})
+				}
+				send(slow, c.slow)
+				time.Sleep(6 * time.Minute)
+				send(other, c.second)
+				time.Sleep(4*time.Minute + time.Second) // the slow one has come back
+				_, err := third.Send(t.Context(), keyed("order-1"))
+				if c.slow != nil && c.takes > 0 {
+					require.ErrorIs(t, err, email.ErrInProgress)
+				} else {
+					require.NoError(t, err)
+				}
+				wg.Wait()
+				_, err = third.Send(t.Context(), keyed("order-1"))
+				require.NoError(t, err)
+				assert.Len(t, slices.Concat(first.Sent(), second.Sent(), never.Sent()), c.sent)
+				assert.Empty(t, never.Sent())
+			})
+		})
+	}
+}
+
 // store is one that can fail, and looks whether its caller has gone.
 type store struct {
 	email.Receipts
@@ -355,19 +409,19 @@ func (s *store) Begin(ctx context.Context, key string, hash [32]byte, now, stale
 	return s.Receipts.Begin(ctx, key, hash, now, stale, until)
 }
 
-func (s *store) End(ctx context.Context, key string, r *email.Receipt) error {
+func (s *store) End(ctx context.Context, key string, token int64, r *email.Receipt) error {
 	if err := cmp.Or(ctx.Err(), s.end); err != nil {
 		return err
 	}
-	return s.Receipts.End(ctx, key, r)
+	return s.Receipts.End(ctx, key, token, r)
 }
 
-func (s *store) Drop(ctx context.Context, key string) error {
+func (s *store) Drop(ctx context.Context, key string, token int64) error {
 	s.drops++
 	if err := cmp.Or(ctx.Err(), s.end); err != nil {
 		return err
 	}
-	return s.Receipts.Drop(ctx, key)
+	return s.Receipts.Drop(ctx, key, token)
 }
 
 func TestWithoutItsStoreNothingIsSent(t *testing.T) {
@@ -408,7 +462,7 @@ func TestAStoreThatHangsAfterTheMailWasSentHoldsItUpFiveSeconds(t *testing.T) {
 // hanging hangs at the end.
 type hanging struct{ email.MemoryReceipts }
 
-func (*hanging) End(ctx context.Context, _ string, _ *email.Receipt) error {
+func (*hanging) End(ctx context.Context, _ string, _ int64, _ *email.Receipt) error {
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -24,10 +24,11 @@ func BenchmarkKey(b *testing.B) {
 					for pb.Next() {
 						now := time.Now()
 						key := fmt.Sprint(keys.Add(1))
-						if _, err := r.Begin(b.Context(), key, hash, now, now.Add(-stale), now.Add(day)); err != nil {
+						known, err := r.Begin(b.Context(), key, hash, now, now.Add(-stale), now.Add(day))
+						if err != nil {
 							b.Error(err)
 						}
-						if err := r.End(b.Context(), key, receipt); err != nil {
+						if err := r.End(b.Context(), key, known.Token, receipt); err != nil {
 							b.Error(err)
 						}
 					}

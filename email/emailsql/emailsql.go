@@ -14,7 +14,7 @@
 //     a second or so: they say what has run out, and whose mail was abandoned.
 //   - A file of SQLite is opened as above: what was noted must survive a power
 //     failure. It may be the service's own database, as may PostgreSQL's. The
-//     tables are email_receipts and email_receipts_migrations.
+//     names of the tables, and of a sequence, begin with email_receipts.
 //   - No address, content or idempotency key is stored in the clear. What is
 //     stored of a mail is a hash of it, and its receipt, sealed (AES-256-GCM) with
 //     a key derived from the idempotency key. So who reads the database can read
@@ -89,7 +89,7 @@ func (r *Receipts) Begin(ctx context.Context, key string, hash [32]byte, now, st
 		return email.Known{}, err
 	}
 	begin := func(tx sqldb.Tx) error {
-		known, err = n.begin(ctx, tx)
+		known, err = n.begin(ctx, tx, r.db.Dialect())
 		return err
 	}
 	err = r.db.InTx(ctx, begin)
@@ -105,54 +105,88 @@ func (r *Receipts) Begin(ctx context.Context, key string, hash [32]byte, now, st
 	return known, nil
 }
 
-// begin takes the row where there is none, where it has run out, or where an
-// equal mail was abandoned; in any case it keeps others from writing to it.
-func (n *note) begin(ctx context.Context, tx sqldb.Tx) (email.Known, error) {
-	_, err := tx.Exec(ctx, `
-		insert into email_receipts as r (id, hash, owner, takes, began, until) values (?, ?, ?, 0, ?, ?)
+// nextToken is an expression for the next token. A sequence of PostgreSQL keeps
+// nobody waiting; in SQLite a row is counted up, since nobody else writes meanwhile.
+func nextToken(ctx context.Context, tx sqldb.Tx, d sqldb.Dialect) (string, error) {
+	if d == sqldb.Postgres {
+		return "nextval('email_receipts_tokens')", nil
+	}
+	_, err := tx.Exec(ctx, "update email_receipts_tokens set last = last + 1")
+	return "(select last from email_receipts_tokens)", err
+}
+
+// begin takes the row where there is none, where it has run out, where nobody has
+// it any more, or where an equal mail was abandoned; in any case it keeps others
+// from writing to it. Whether the key is new, takes says: it is 0.
+func (n *note) begin(ctx context.Context, tx sqldb.Tx, d sqldb.Dialect) (email.Known, error) {
+	next, err := nextToken(ctx, tx, d)
+	if err != nil {
+		return email.Known{}, err
+	}
+	_, err = tx.Exec(ctx, `
+		insert into email_receipts as r (id, hash, owner, takes, began, until, token, since)
+		select ?, ?, ?, 0, ?, ?, t.next, t.next from (select `+next+` as next) as t where true
 		on conflict (id) do update set
-			hash = excluded.hash, owner = excluded.owner, receipt = null, began = excluded.began,
-			takes = case when r.until <= ? then 0 else r.takes + 1 end,
-			until = case when r.until <= ? then excluded.until else r.until end
-		where r.until <= ? or r.receipt is null and r.hash = excluded.hash and r.began < ?`,
-		n.row.id, n.hash, n.owner, n.now, n.until, n.now, n.now, n.now, n.stale)
+			hash = excluded.hash, owner = excluded.owner, receipt = null, began = excluded.began, token = excluded.token,
+			takes = case when r.until <= ? or r.token = 0 then 0 else r.takes + 1 end,
+			until = case when r.until <= ? or r.token = 0 then excluded.until else r.until end,
+			since = case when r.until <= ? or r.hash <> excluded.hash then excluded.since else r.since end
+		where r.until <= ? or r.token = 0 or r.receipt is null and r.hash = excluded.hash and r.began < ?`,
+		n.row.id, n.hash, n.owner, n.now, n.until, n.now, n.now, n.now, n.now, n.stale)
 	if err != nil {
 		return email.Known{}, err
 	}
 	var hash, owner, sealed []byte
-	var takes int64
-	err = tx.QueryRow(ctx, []any{&hash, &owner, &takes, &sealed}, "select hash, owner, takes, receipt from email_receipts where id = ?", n.row.id)
+	var takes, token, size int64
+	err = tx.QueryRow(ctx, []any{&hash, &owner, &takes, &token, &sealed, &size},
+		"select hash, owner, takes, token, receipt, coalesce(length(receipt), -1) from email_receipts where id = ?", n.row.id)
 	if err != nil {
 		return email.Known{}, err
 	}
 	ours := bytes.Equal(owner, n.owner)
-	if ours && takes == 0 {
-		return email.Known{}, nil
+	if !ours {
+		token = 0
 	}
-	known := email.Known{Known: true, Abandoned: ours}
+	if ours && takes == 0 {
+		return email.Known{Token: token}, nil
+	}
+	known := email.Known{Known: true, Token: token, Abandoned: ours, Unsettled: size == 0}
 	copy(known.Hash[:], hash)
-	if sealed != nil {
+	if size > 0 {
 		known.Receipt, err = n.row.unseal(sealed)
 	}
 	return known, err
 }
 
 // End keeps the receipt, see [email.Receipts].
-func (r *Receipts) End(ctx context.Context, key string, receipt *email.Receipt) error {
+func (r *Receipts) End(ctx context.Context, key string, token int64, receipt *email.Receipt) error {
 	row, err := rowOf(key)
 	if err != nil {
 		return err
 	}
-	return r.exec(ctx, "update email_receipts set receipt = ? where id = ?", row.seal(receipt), row.id)
+	sealed := []byte{}
+	if receipt != nil {
+		sealed = row.seal(receipt)
+	}
+	return r.exec(ctx, `
+		update email_receipts set receipt = ?, token = case when token = 0 then ? else token end
+		where id = ? and since <= ? and (receipt is null or length(receipt) = 0)`, sealed, token, row.id, token)
 }
 
 // Drop forgets the key, see [email.Receipts].
-func (r *Receipts) Drop(ctx context.Context, key string) error {
+func (r *Receipts) Drop(ctx context.Context, key string, token int64) error {
 	row, err := rowOf(key)
 	if err != nil {
 		return err
 	}
-	return r.exec(ctx, "delete from email_receipts where id = ?", row.id)
+	return r.db.InTx(ctx, func(tx sqldb.Tx) error {
+		n, err := tx.Exec(ctx, "delete from email_receipts where id = ? and token = ? and since = token and receipt is null", row.id, token)
+		if err != nil || n > 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, "update email_receipts set token = 0 where id = ? and token = ? and receipt is null", row.id, token)
+		return err
+	})
 }
 
 // exec runs one statement, which may be repeated.

@@ -91,9 +91,9 @@ func oldKeyHasOneWinner(t *testing.T, databaseURL string) {
 	r, _ := open(t, databaseURL)
 	for _, ended := range []bool{false, true} {
 		key := fmt.Sprint(ended)
-		ask(t, r, key, [32]byte{7}, now)
+		holder := ask(t, r, key, [32]byte{7}, now)
 		if ended {
-			require.NoError(t, r.End(t.Context(), key, &email.Receipt{ID: "m-1"}))
+			require.NoError(t, r.End(t.Context(), key, holder.Token, &email.Receipt{ID: "m-1"}))
 		}
 		assert.Equal(t, map[string]int{"new": 1, "in progress": 31}, atOnce(t, databaseURL, key, now.Add(day)))
 	}
@@ -141,8 +141,9 @@ func anotherProcessReads(t *testing.T, databaseURL string) {
 		ID: "m-1", Provider: "eu/ses", ProviderID: "p-1", MessageID: "id@example.com", Status: email.StatusAccepted, Attempts: 3,
 		Recipients: []email.Recipient{{Address: "grace@example.org", Status: email.StatusAccepted}, {Address: "ada@example.org", Status: email.StatusRefused, Code: "550 5.1.1"}},
 	}
-	assert.Zero(t, ask(t, r, "k", hash, now))
-	require.NoError(t, r.End(t.Context(), "k", first))
+	holder := ask(t, r, "k", hash, now)
+	assert.False(t, holder.Known)
+	require.NoError(t, r.End(t.Context(), "k", holder.Token, first))
 	other, _ := open(t, databaseURL)
 	assert.Equal(t, email.Known{Known: true, Hash: hash, Receipt: first}, ask(t, other, "k", hash, now.Add(time.Hour)))
 	assert.Equal(t, email.Known{Known: true, Hash: hash, Receipt: first}, ask(t, other, "k", [32]byte{2}, now.Add(time.Hour)))
@@ -173,8 +174,8 @@ func oldRowsAreSwept(t *testing.T, databaseURL string) {
 
 func nothingInTheClear(t *testing.T, databaseURL string) {
 	r, pool := open(t, databaseURL)
-	ask(t, r, "order-4711", hash, now)
-	require.NoError(t, r.End(t.Context(), "order-4711", &email.Receipt{ID: "m-1", Recipients: []email.Recipient{{Address: "grace@example.org"}}}))
+	holder := ask(t, r, "order-4711", hash, now)
+	require.NoError(t, r.End(t.Context(), "order-4711", holder.Token, &email.Receipt{ID: "m-1", Recipients: []email.Recipient{{Address: "grace@example.org"}}}))
 	rows, err := pool.QueryContext(t.Context(), "select id, hash, owner, receipt from email_receipts")
 	require.NoError(t, err)
 	defer rows.Close()
@@ -225,7 +226,7 @@ func canceledNotesNothing(t *testing.T, databaseURL string) {
 	cancel()
 	_, err := r.Begin(ctx, "k", hash, now, now.Add(-stale), now.Add(day))
 	assert.ErrorIs(t, err, fault.Canceled)
-	assert.Zero(t, ask(t, r, "k", hash, now))
+	assert.False(t, ask(t, r, "k", hash, now).Known)
 }
 
 // killedWhileSending: the documented behaviour of a Client, whoever was killed.

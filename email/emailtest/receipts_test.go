@@ -20,8 +20,8 @@ type store struct {
 	email.MemoryReceipts
 	before func(*asked)
 	after  func(asked, email.Known) email.Known
-	end    func(s *store, key string, r *email.Receipt) error
-	drop   func(s *store, key string) error
+	end    func(s *store, key string, token int64, r *email.Receipt) error
+	drop   func(s *store, key string, token int64) error
 }
 
 // asked is what a store is asked in Begin.
@@ -43,18 +43,18 @@ func (s *store) Begin(ctx context.Context, key string, hash [32]byte, now, stale
 	return known, err
 }
 
-func (s *store) End(ctx context.Context, key string, r *email.Receipt) error {
+func (s *store) End(ctx context.Context, key string, token int64, r *email.Receipt) error {
 	if s.end != nil {
-		return s.end(s, key, r)
+		return s.end(s, key, token, r)
 	}
-	return s.MemoryReceipts.End(ctx, key, r)
+	return s.MemoryReceipts.End(ctx, key, token, r)
 }
 
-func (s *store) Drop(ctx context.Context, key string) error {
+func (s *store) Drop(ctx context.Context, key string, token int64) error {
 	if s.drop != nil {
-		return s.drop(s, key)
+		return s.drop(s, key, token)
 	}
-	return s.MemoryReceipts.Drop(ctx, key)
+	return s.MemoryReceipts.Drop(ctx, key, token)
 }
 
 // asking changes the question, answering the answer, ending the receipt.
@@ -68,12 +68,57 @@ func knowing(change func(asked, email.Known) email.Known) func() email.Receipts 
 
 func ending(change func(*email.Receipt)) func() email.Receipts {
 	return func() email.Receipts {
-		return &store{end: func(s *store, key string, r *email.Receipt) error {
+		return &store{end: func(s *store, key string, token int64, r *email.Receipt) error {
 			c := *r
 			change(&c)
-			return s.MemoryReceipts.End(context.Background(), key, &c)
+			return s.MemoryReceipts.End(context.Background(), key, token, &c)
 		}}
 	}
+}
+
+// endingAs changes who says what at the end; holds is the token of the key's holder.
+func endingAs(change func(holds int64, token *int64, r **email.Receipt)) func() email.Receipts {
+	return func() email.Receipts {
+		s := &store{}
+		holders := map[string]int64{}
+		s.after = func(a asked, k email.Known) email.Known {
+			if k.Token > 0 {
+				holders[a.key] = k.Token
+			}
+			return k
+		}
+		s.end = func(s *store, key string, token int64, r *email.Receipt) error {
+			change(holders[key], &token, &r)
+			return s.MemoryReceipts.End(context.Background(), key, token, r)
+		}
+		return s
+	}
+}
+
+// forgetting is a store that drops a key whoever says so, where it may.
+func forgetting(may func(k email.Known) bool) func() email.Receipts {
+	return func() email.Receipts {
+		return &store{drop: func(s *store, key string, token int64) error {
+			if !may(s.look(key)) {
+				return s.MemoryReceipts.Drop(context.Background(), key, token)
+			}
+			s.forget(key)
+			return nil
+		}}
+	}
+}
+
+// look is what is known of a key that is there, late and by a mail that isn't its.
+func (s *store) look(key string) email.Known {
+	known, _ := s.MemoryReceipts.Begin(context.Background(), key, [32]byte{31: 1}, late, began, late.Add(kept))
+	return known
+}
+
+// forget lets a key run out.
+func (s *store) forget(key string) {
+	past := late.Add(2 * kept)
+	known, _ := s.MemoryReceipts.Begin(context.Background(), key, oneHash, past, past, past)
+	_ = s.MemoryReceipts.Drop(context.Background(), key, known.Token)
 }
 
 // brokenStores are stores by the rule that each of them breaks.
@@ -107,20 +152,20 @@ var brokenStores = map[string]map[string]func() email.Receipts{
 		"calls everything accepted": ending(func(r *email.Receipt) { r.Status = email.StatusAccepted }),
 		"writes ASCII":              ending(func(r *email.Receipt) { r.ProviderID = strings.ReplaceAll(r.ProviderID, "é", "?") }),
 		"takes no empty one": func() email.Receipts {
-			return &store{end: func(s *store, key string, r *email.Receipt) error {
+			return &store{end: func(s *store, key string, token int64, r *email.Receipt) error {
 				if r.ID == "" {
 					return errors.New("no id")
 				}
-				return s.MemoryReceipts.End(context.Background(), key, r)
+				return s.MemoryReceipts.End(context.Background(), key, token, r)
 			}}
 		},
 	},
 	"a receipt is each caller's own": {"hands out one for all": sharedReceipts},
 	"a key that was dropped is new": {
-		"drops nothing": func() email.Receipts { return &store{drop: func(*store, string) error { return nil }} },
+		"drops nothing": func() email.Receipts { return &store{drop: func(*store, string, int64) error { return nil }} },
 		"ends it without a receipt": func() email.Receipts {
-			return &store{drop: func(s *store, key string) error {
-				return s.MemoryReceipts.End(context.Background(), key, &email.Receipt{})
+			return &store{drop: func(s *store, key string, token int64) error {
+				return s.MemoryReceipts.End(context.Background(), key, token, &email.Receipt{})
 			}}
 		},
 	},
@@ -139,7 +184,7 @@ var brokenStores = map[string]map[string]func() email.Receipts{
 		}),
 		"as a new key": knowing(func(_ asked, k email.Known) email.Known {
 			if k.Abandoned {
-				return email.Known{}
+				return email.Known{Token: k.Token}
 			}
 			return k
 		}),
@@ -148,14 +193,89 @@ var brokenStores = map[string]map[string]func() email.Receipts{
 	"a mail whose receipt is there is not taken over": {
 		"takes it over": knowing(func(a asked, k email.Known) email.Known { k.Abandoned = k.Known && a.stale.After(began); return k }),
 	},
+	"whoever gets a key gets a token, higher than all before": {
+		"has none": knowing(func(_ asked, k email.Known) email.Known { k.Token = 0; return k }),
+		"begins anew with each key": func() email.Receipts {
+			had := map[string]int64{}
+			return &store{after: func(a asked, k email.Known) email.Known {
+				if k.Token > 0 {
+					had[a.key]++
+					k.Token = had[a.key]
+				}
+				return k
+			}}
+		},
+		"keeps it with the key": func() email.Receipts {
+			had := map[string]int64{}
+			return &store{after: func(a asked, k email.Known) email.Known {
+				if k.Token > 0 {
+					if had[a.key] == 0 {
+						had[a.key] = k.Token
+					}
+					k.Token = had[a.key]
+				}
+				return k
+			}}
+		},
+	},
+	"who has lost a key can't drop it, nor one that has ended": {
+		"asks for no token":      forgetting(func(k email.Known) bool { return k.Receipt == nil }),
+		"drops what has ended":   forgetting(func(k email.Known) bool { return k.Receipt != nil }),
+		"drops whatever is said": forgetting(func(email.Known) bool { return true }),
+	},
+	"the first receipt stays, also one that comes late": {
+		"loses one that comes late": endingAs(func(holds int64, token *int64, _ **email.Receipt) {
+			if *token != holds {
+				*token = 0
+			}
+		}),
+		"keeps the last": func() email.Receipts {
+			s := &store{}
+			last := map[string]*email.Receipt{}
+			s.end = func(s *store, key string, token int64, r *email.Receipt) error {
+				last[key] = r
+				return s.MemoryReceipts.End(context.Background(), key, token, r)
+			}
+			s.after = func(a asked, k email.Known) email.Known {
+				if k.Receipt != nil {
+					k.Receipt = last[a.key]
+				}
+				return k
+			}
+			return s
+		},
+	},
+	"a receipt that comes late is kept though the key was dropped by who took it over": {
+		"has forgotten the key": forgetting(func(k email.Known) bool { return k.Receipt == nil }),
+	},
+	"a receipt is not kept for what the key stands for by now": {
+		"keeps it whoever says so": endingAs(func(holds int64, token *int64, _ **email.Receipt) { *token = holds }),
+	},
+	"a mail that may have gone is unsettled until a receipt comes": {
+		"settles it with an empty receipt": endingAs(func(_ int64, _ *int64, r **email.Receipt) {
+			if *r == nil {
+				*r = &email.Receipt{}
+			}
+		}),
+		"says nothing": endingAs(func(_ int64, token *int64, r **email.Receipt) {
+			if *r == nil {
+				*token = 0
+			}
+		}),
+		"is dropped": forgetting(func(k email.Known) bool { return k.Unsettled }),
+		"is taken over": knowing(func(a asked, k email.Known) email.Known {
+			k.Abandoned = k.Abandoned || k.Unsettled && a.stale.After(late)
+			return k
+		}),
+	},
 	"keys don't get into each other's way": {
 		"one key for all":     asking(func(a *asked) { a.key = "" }),
 		"the key's beginning": asking(func(a *asked) { a.key = a.key[:63] }),
 		"either case":         asking(func(a *asked) { a.key = strings.ToLower(a.key) }),
 		"drops all": func() email.Receipts {
-			return &store{drop: func(s *store, _ string) error {
+			return &store{drop: func(s *store, _ string, _ int64) error {
 				for n := range 20 {
-					_ = s.MemoryReceipts.Drop(context.Background(), key(n))
+					s.forget(key(n))
 				}
 				return nil
 			}}
@@ -163,12 +283,12 @@ var brokenStores = map[string]map[string]func() email.Receipts{
 	},
 	"what ends a key that isn't there changes nothing": {
 		"is an error": func() email.Receipts {
-			return &store{end: func(*store, string, *email.Receipt) error { return errors.New("no such key") }}
+			return &store{end: func(*store, string, int64, *email.Receipt) error { return errors.New("no such key") }}
 		},
 		"notes it": func() email.Receipts {
-			return &store{end: func(s *store, key string, r *email.Receipt) error {
+			return &store{end: func(s *store, key string, token int64, r *email.Receipt) error {
 				_, _ = s.MemoryReceipts.Begin(context.Background(), key, oneHash, began, began, began.Add(kept))
-				return s.MemoryReceipts.End(context.Background(), key, r)
+				return s.MemoryReceipts.End(context.Background(), key, token, r)
 			}}
 		},
 	},
@@ -188,9 +308,9 @@ func blank(r *email.Receipt) {
 func sharedReceipts() email.Receipts {
 	var last *email.Receipt
 	return &store{
-		end: func(s *store, key string, r *email.Receipt) error {
+		end: func(s *store, key string, token int64, r *email.Receipt) error {
 			last = r
-			return s.MemoryReceipts.End(context.Background(), key, r)
+			return s.MemoryReceipts.End(context.Background(), key, token, r)
 		},
 		after: func(_ asked, k email.Known) email.Known {
 			if k.Receipt != nil {
@@ -206,8 +326,9 @@ func takingAnew() email.Receipts {
 	s := &store{}
 	s.after = func(a asked, k email.Known) email.Known {
 		if k.Abandoned {
-			_ = s.MemoryReceipts.Drop(context.Background(), a.key)
-			_, _ = s.MemoryReceipts.Begin(context.Background(), a.key, a.hash, a.now, a.stale, a.until)
+			s.forget(a.key)
+			anew, _ := s.MemoryReceipts.Begin(context.Background(), a.key, a.hash, a.now, a.stale, a.until)
+			k.Token = anew.Token
 		}
 		return k
 	}
@@ -230,13 +351,13 @@ func (r *racing) Begin(ctx context.Context, key string, hash [32]byte, now, stal
 		r.looked[key] = second
 		r.mu.Unlock()
 		<-second
-		return email.Known{}, nil
+		return email.Known{Token: 1}, nil
 	case second != nil:
 		r.looked[key] = nil
 		close(second)
 		defer r.mu.Unlock()
-		_, err := r.store.Begin(ctx, key, hash, now, stale, until)
-		return email.Known{}, err
+		known, err := r.store.Begin(ctx, key, hash, now, stale, until)
+		return email.Known{Token: known.Token}, err
 	}
 	r.mu.Unlock()
 	return r.store.Begin(ctx, key, hash, now, stale, until)
