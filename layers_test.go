@@ -65,6 +65,7 @@ var packages = map[string]struct {
 	"queue":                     {mechanisms, nil},
 	"queue/queuetest":           {doubles, nil},
 	"queue/postgres":            {mechanisms, slices.Concat(pgx, goose)},
+	"queue/river":               {mechanisms, slices.Concat(pgx, goose, rivers)},
 	"queue/sqlite":              {mechanisms, sqlite},
 	"resilience":                {mechanisms, []string{"github.com/sony/gobreaker/v2", "github.com/cenkalti/backoff/v4", "golang.org/x/time", lru}},
 	"resilience/cache":          {mechanisms, []string{"github.com/maypok86/otter/v2"}},
@@ -109,6 +110,7 @@ const (
 var (
 	goose  = []string{"github.com/pressly/goose/v3", "github.com/mfridman/interpolate", "github.com/sethvargo/go-retry", "go.uber.org/multierr", "golang.org/x/sync"}
 	pgx    = []string{"github.com/jackc", "golang.org/x/sync", "golang.org/x/text"}
+	rivers = []string{"github.com/riverqueue/river", "github.com/tidwall"}
 	sqlite = []string{
 		"modernc.org/sqlite", "modernc.org/libc", "modernc.org/mathutil", "modernc.org/memory", "golang.org/x/sys",
 		"github.com/dustin/go-humanize", "github.com/google/uuid", "github.com/remyoudompheng/bigfft",
