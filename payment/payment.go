@@ -41,6 +41,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/smilefactory/integrations/secret"
@@ -51,10 +52,10 @@ import (
 // also have a method Name() string, and implement [Identifier], [Capturer],
 // [Refunder], [Wallet] and [Hook]; what it lacks is fault.Unsupported.
 type Gateway interface {
-	// CanTake says without any I/O why it can't take an order, as an error of kind
-	// fault.Unsupported: the currency or its decimals, the amount, a method of its
-	// own that is missing. Nothing is rounded or converted.
-	CanTake(o *Order) error
+	// CanTake says without any I/O why it can't take an attempt that has no number
+	// yet, as an error of kind fault.Unsupported: the currency or its decimals, the
+	// amount, a saved method that is missing. Nothing is rounded or converted.
+	CanTake(a *Attempt) error
 	// Prepare makes the payment known to the provider, and moves nothing. The same
 	// Attempt prepared twice is one payment: it carries [Attempt.Key].
 	Prepare(ctx context.Context, a *Attempt) (*Payment, error)
@@ -137,6 +138,14 @@ type Order struct {
 	Expires time.Time `json:",omitzero"`
 }
 
+// clone is a copy that shares nothing, with its currency filled in.
+func (o *Order) clone() Order {
+	c := *o
+	c.Amount.Currency = o.currency()
+	c.Methods, c.Payees = maps.Clone(o.Methods), maps.Clone(o.Payees)
+	return c
+}
+
 // Method is a payment method as its provider knows it.
 type Method struct {
 	// ID is the provider's id or one-time token of it: never a card's number.
@@ -177,8 +186,11 @@ type Attempt struct {
 	Identity Identity
 	// Provider is its name, a path ("eu/stripe") where Clients are nested.
 	Provider string
-	// Method is what it is paid with, zero where the customer is still to say.
+	// Method is what it is paid with, zero where the customer is still to say, and
+	// Payee who gets it, empty for the account's owner. A Gateway reads these, not
+	// the maps of Order, whose keys may be other names of it.
 	Method Method
+	Payee  string
 	// PaymentID is the provider's id of it, known once it is prepared.
 	PaymentID string
 	// ChargeID and AuthorizationID are the provider's ids of the money taken and held,
