@@ -79,6 +79,9 @@ func New(primary Sender, options ...Option) (*Client, error) {
 			}
 		}
 	}
+	if c.hold > 0 && c.queue == nil {
+		return nil, errHoldsNowhere
+	}
 	group, err := resilience.New(c.policy, c.members, c.observers...)
 	if err != nil {
 		return nil, err

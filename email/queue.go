@@ -320,12 +320,15 @@ func takesMail(s resilience.Status) bool {
 
 // WithHold keeps a mail that may have gone, and may go twice, in the queue for
 // that long before it goes again, in the hope of a delivery event: see
-// [Client.Delivered]. It needs a queue.
+// [Client.Delivered]. It needs a queue; New refuses a hold without one.
 func WithHold(d time.Duration) Option { return func(c *settings) { c.hold = d } }
+
+var errHoldsNowhere = errors.New("email: WithHold needs a queue: see WithQueue")
 
 // Delivered tells the Client, from the providers' delivery events, that mails of
 // these IDs have gone: what still waits in the queue for want of that knowledge,
-// or is a dead letter, is forgotten. Unknown IDs are ignored.
+// or is a dead letter, is forgotten. Unknown IDs are ignored, and a mail that is
+// being sent at this moment is left to its worker.
 func (c *Client) Delivered(ctx context.Context, ids ...string) error {
 	q, ok := c.queue.(interface {
 		Cancel(ctx context.Context, ids ...string) ([]bool, error)
