@@ -15,6 +15,7 @@ import (
 	"github.com/smilefactory/integrations/email/emailtest"
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/queue"
+	"github.com/smilefactory/integrations/queue/queuetest"
 )
 
 var errReset = fault.New(fault.Uncertain, errors.New("connection reset"))
@@ -183,6 +184,46 @@ func TestAMailThatIsBeingSentIsLeftToItsWorker(t *testing.T) {
 		assert.Len(t, d.main.Sent(), 1)
 		assert.Zero(t, d.stats(t))
 	})
+}
+
+// A worker that dies while it sends leaves a mail in doubt, as a lost answer does.
+func TestAMailWhoseWorkerDiedIsHeldForItsEvent(t *testing.T) {
+	for name, event := range map[string]bool{"which comes": true, "which doesn't": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &queuetest.Memory{}
+				engine, err := queue.NewEngine(store)
+				require.NoError(t, err)
+				var box emailtest.Outbox
+				c, err := email.New(&box, email.WithQueueFirst(engine), email.WithHold(hold))
+				require.NoError(t, err)
+				_, err = c.Send(t.Context(), order(1))
+				require.NoError(t, err)
+				now := time.Now() // a worker claims it, and is never heard of again
+				_, err = store.Claim(t.Context(), queue.Claim{Now: now, Until: now.Add(time.Minute), Kinds: []string{"email.send"}, N: 1})
+				require.NoError(t, err)
+				work := func(long time.Duration) {
+					ctx, cancel := context.WithTimeout(t.Context(), long)
+					defer cancel()
+					require.NoError(t, c.Run(ctx))
+				}
+				work(hold)
+				assert.Empty(t, box.Sent(), "within a minute of lease and the hold")
+				if event {
+					require.NoError(t, c.Delivered(t.Context(), "order-1"))
+				}
+				work(2 * time.Minute)
+				if event {
+					assert.Empty(t, box.Sent())
+				} else {
+					assert.Len(t, box.Sent(), 1)
+				}
+				s, err := engine.Stats(t.Context())
+				require.NoError(t, err)
+				assert.Zero(t, s)
+			})
+		})
+	}
 }
 
 func TestAHoldNeedsAQueueThatCanCancel(t *testing.T) {

@@ -235,8 +235,13 @@ func (c *Client) work(ctx, run context.Context, d queue.Delivery) error {
 		return queue.Bury(fmt.Errorf("email: the stored mail has version %d, which this program doesn't know", s.Version))
 	}
 	m := s.Message
-	if m.AtMostOnce && d.Attempt > 1 && !strings.HasPrefix(d.LastError, endedWell(d.Attempt-1)) {
-		return queue.Bury(errUnsettled) // the worker died while it was sending
+	if d.Attempt > 1 && !strings.HasPrefix(d.LastError, endedWell(d.Attempt-1)) { // the worker died while it was sending
+		switch {
+		case m.AtMostOnce:
+			return queue.Bury(errUnsettled)
+		case c.hold > 0:
+			return queue.RetryAfter(fmt.Errorf("%s%w", endedWell(d.Attempt), errHeld), c.hold)
+		}
 	}
 	if s.Tenant != "" {
 		ctx = resilience.WithTenant(ctx, s.Tenant)
@@ -320,7 +325,7 @@ func takesMail(s resilience.Status) bool {
 
 // WithHold keeps a mail that may have gone, and may go twice, in the queue for
 // that long before it goes again, in the hope of a delivery event: see
-// [Client.Delivered]. It needs a queue; New refuses a hold without one.
+// [Client.Delivered]. So it does with one whose worker died while it was sending. It needs a queue; New refuses a hold without one.
 func WithHold(d time.Duration) Option { return func(c *settings) { c.hold = d } }
 
 var errHoldsNowhere = errors.New("email: WithHold needs a queue: see WithQueue")
@@ -343,8 +348,12 @@ func (c *Client) Delivered(ctx context.Context, ids ...string) error {
 // errUnsettled is why a mail that goes at most once is given up.
 var errUnsettled = errors.New("email: it may have been sent, and must not be sent twice")
 
-// endedWell begins the error of an attempt that provably sent nothing. An
-// attempt that is missing here died with its worker.
+// errHeld is why a mail isn't sent again at once when its worker has died.
+var errHeld = errors.New("email: it may have been sent, and is held for the event that settles it")
+
+// endedWell begins the error of an attempt that its worker outlived; of a mail
+// that goes at most once, one that provably sent nothing. An attempt that is
+// missing here died with its worker. The queue begins its own errors so, too.
 func endedWell(attempt int) string { return fmt.Sprintf("attempt %d: ", attempt) }
 
 // Health says whether mail goes out, and what stands in its way.

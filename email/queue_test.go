@@ -206,6 +206,36 @@ func TestAMailWhoseWorkerDiedGoesAgainOrIsListedAsItsPolicySays(t *testing.T) {
 	}
 }
 
+// While the keys of the queue can't be had nothing is sent, and no worker has died.
+func TestAMailThatGoesAtMostOnceOutlastsAVaultThatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		keys := queue.Keys{Current: "k1", Key: func(context.Context, string) ([]byte, error) {
+			if down {
+				return nil, fault.New(fault.Unavailable, errors.New("the vault is sealed"))
+			}
+			return make([]byte, 32), nil
+		}}
+		q := queuetest.New(queue.WithKeys(keys))
+		var box emailtest.Outbox
+		c, err := email.New(&box, email.WithQueueFirst(q))
+		require.NoError(t, err)
+		m := order(1)
+		m.AtMostOnce = true
+		_, err = c.Send(t.Context(), m)
+		require.NoError(t, err)
+		for _, down = range []bool{true, false} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			require.NoError(t, c.Run(ctx))
+			cancel()
+		}
+		assert.Len(t, box.Sent(), 1)
+		dead, err := q.Dead(t.Context(), "", 10)
+		require.NoError(t, err)
+		assert.Empty(t, dead)
+	})
+}
+
 func TestAStaleMailIsNotDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := openDesk(t, email.WithQueue)

@@ -290,7 +290,8 @@ func (w *worker) attempt(ctx context.Context, r *running) (Settlement, error) {
 	d, err := w.open(ctx, r.Claimed)
 	switch {
 	case errors.Is(err, fault.Unavailable): // the keys can't be had now
-		s.Outcome, s.At, s.Reason = Again, w.now().Add(w.backoff(r.Attempt)), cut(err.Error())
+		// The attempt is named, so that a handler can tell it from one that died.
+		s.Outcome, s.At, s.Reason = Again, w.now().Add(w.backoff(r.Attempt)), cut(fmt.Sprintf("attempt %d: %v", r.Attempt, err))
 		return s, err
 	case err != nil:
 		return bury(ReasonUnreadable, err)
