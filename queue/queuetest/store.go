@@ -43,6 +43,8 @@ var storeRules = []storeRule{
 	{"dead letters come oldest first, in pages; behind one that is gone they begin anew", listing},
 	{"a revived job is new, behind its key, and no old token settles it", revives},
 	{"reviving is all or none", revivesAllOrNone},
+	{"a job that doesn't run is cancelled, and nothing of it is left", storeCancels},
+	{"a cancelled head releases the next of its key, and nobody else", storeCancelsHead},
 	{"many who claim at once never get the same job", claimsAtOnce},
 	{"a call whose context has ended does nothing", endedCalls},
 	{"a payload that was changed, exchanged or of an unknown version is a dead letter and kept", tampered},
@@ -647,6 +649,85 @@ func revivesAllOrNone(t testing.TB, s queue.Store) {
 	}
 	if got := names(claim(t, s, noon)); !strings.Contains(got, "b a") {
 		t.Errorf("revived in the order in which they were named: %s", got)
+	}
+}
+
+// cancelling is the Store's Canceler; a Store may do without, see [queue.Engine.Cancel].
+func cancelling(t testing.TB, s queue.Store) func(now time.Time, ids ...string) []bool {
+	t.Helper()
+	c, ok := s.(queue.Canceler)
+	if !ok {
+		t.Skip("the Store is no Canceler")
+	}
+	return func(now time.Time, ids ...string) []bool {
+		t.Helper()
+		done, err := c.Cancel(t.Context(), now, ids)
+		if err != nil || len(done) != len(ids) {
+			t.Fatalf("Cancel: %v, %v", done, err)
+		}
+		return done
+	}
+}
+
+func storeCancels(t testing.TB, s queue.Store) {
+	cancel := cancelling(t, s)
+	buryAll(t, s, record("dead"), record("dead2"))
+	insert(t, s, record("runs"))
+	held := one(t, s, noon)
+	insert(t, s, record("failed"))
+	failed := one(t, s, noon)
+	settle(t, s, noon, ends(failed, queue.Again, after(50), "boom"))
+	insert(t, s, record("waits", notBefore(after(50)), deduped("d", 1, after(60))), record("ready"), record("left"))
+	got := cancel(after(1), "dead", "runs", "waits", "nobody", "ready", "failed", "ready")
+	if want := []bool{true, false, true, false, true, true, false}; !slices.Equal(got, want) {
+		t.Errorf("a dead letter, one that runs, one that waits, an unknown one, one that is ready, one that failed and one that is gone: %v, not %v", got, want)
+	}
+	if st := count(t, s, after(1)); st.Ready != 1 || st.Running != 1 || st.Waiting != 0 || st.Dead != 1 {
+		t.Errorf("one is ready, one runs and one is dead: %+v", st)
+	}
+	if settle(t, s, after(2), ends(held, queue.Done, time.Time{}, ""))[0] {
+		t.Error("the one that runs is lost to its worker")
+	}
+	if !settle(t, s, after(2), ends(failed, queue.Done, time.Time{}, ""))[0] {
+		t.Error("a cancelled job is settled")
+	}
+	if got := names(claim(t, s, after(55))); got != "left" {
+		t.Errorf("what can be claimed is %s", got)
+	}
+	if got := listed(list(t, s, "", 10)); got != "dead2" {
+		t.Errorf("dead are %s", got)
+	}
+	// Its id is free again; its dedupe key is remembered, as that of any job which is gone.
+	if out := insert(t, s, record("ready")); out[0].Duplicate {
+		t.Errorf("a new job of an old id: %+v", out)
+	}
+	out, err := s.Insert(t.Context(), after(59), []queue.Record{record("again", deduped("d", 1, after(99)))})
+	if err != nil || !out[0].Duplicate || out[0].ID != "waits" {
+		t.Errorf("its dedupe key: %+v, %v", out, err)
+	}
+	if got := cancel(after(60)); len(got) != 0 {
+		t.Errorf("nothing was asked for: %v", got)
+	}
+}
+
+func storeCancelsHead(t testing.TB, s queue.Store) {
+	cancel := cancelling(t, s)
+	insert(t, s, record("k1", ofKey("k"), notBefore(after(50))), record("k2", ofKey("k")), record("k3", ofKey("k")))
+	insert(t, s, record("l1", ofKey("l")), record("l2", ofKey("l")), record("l3", ofKey("l")))
+	if got := names(claim(t, s, noon)); got != "l1" {
+		t.Fatalf("claimed is %s", got)
+	}
+	if got := cancel(noon, "k2", "l2"); !slices.Equal(got, []bool{true, true}) {
+		t.Errorf("two that wait behind a head: %v", got)
+	}
+	if got := names(claim(t, s, after(1))); got != "" {
+		t.Errorf("with the heads still there %s can be claimed", got)
+	}
+	if got := cancel(after(2), "k1", "l1"); !slices.Equal(got, []bool{true, false}) {
+		t.Errorf("a head that waits and one that runs: %v", got)
+	}
+	if got := names(claim(t, s, after(2))); got != "k3" {
+		t.Errorf("behind a cancelled head %s can be claimed", got)
 	}
 }
 

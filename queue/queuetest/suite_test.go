@@ -722,7 +722,70 @@ var broken = map[string]map[string]func(*Memory) flawed{
 		"keeps the last error":   reviving(func(_ *Memory, j *live) { j.LastError = "boom" }),
 		"begins its tokens anew": reviving(func(m *Memory, _ *live) { m.tokens = 0 }),
 	},
-	"reviving is all or none":                                                                  {"revives what it can": revivesSome},
+	"reviving is all or none": {"revives what it can": revivesSome},
+	"a job that doesn't run is cancelled, and nothing of it is left": {
+		"cancels nothing": saysCancelled,
+		"cancels what runs": func(m *Memory) flawed {
+			return flawed{Memory: m, cancel: func(ctx context.Context, now time.Time, ids []string) ([]bool, error) {
+				m.locked(func() {
+					for _, j := range m.jobs {
+						j.running = false
+					}
+				})
+				return m.Cancel(ctx, now, ids)
+			}}
+		},
+		"leaves the dead": func(m *Memory) flawed {
+			return flawed{Memory: m, cancel: func(ctx context.Context, now time.Time, ids []string) ([]bool, error) {
+				dead := slices.Clone(m.dead)
+				done, err := m.Cancel(ctx, now, ids)
+				m.locked(func() { m.dead = dead })
+				return done, err
+			}}
+		},
+		"keeps its id": func(m *Memory) flawed {
+			return flawed{Memory: m, cancel: func(ctx context.Context, now time.Time, ids []string) ([]bool, error) {
+				done, err := m.Cancel(ctx, now, ids)
+				m.locked(func() {
+					for _, id := range ids {
+						m.ids[id] = true
+					}
+				})
+				return done, err
+			}}
+		},
+		"forgets its dedupe key": func(m *Memory) flawed {
+			return flawed{Memory: m, cancel: func(ctx context.Context, now time.Time, ids []string) ([]bool, error) {
+				m.locked(func() { m.dedupe = map[dedupeKey]first{} })
+				return m.Cancel(ctx, now, ids)
+			}}
+		},
+	},
+	"a cancelled head releases the next of its key, and nobody else": {
+		"cancels nothing": saysCancelled,
+		"cancels the key": func(m *Memory) flawed {
+			return flawed{Memory: m, cancel: func(ctx context.Context, now time.Time, ids []string) ([]bool, error) {
+				done, err := m.Cancel(ctx, now, ids)
+				m.locked(func() {
+					m.jobs = slices.DeleteFunc(m.jobs, func(j *live) bool { return j.Key == "k" && done[0] && ids[0] == "k1" })
+				})
+				return done, err
+			}}
+		},
+		"releases what waits behind another": func(m *Memory) flawed {
+			return flawed{Memory: m, cancel: func(ctx context.Context, now time.Time, ids []string) ([]bool, error) {
+				done, err := m.Cancel(ctx, now, ids)
+				m.locked(func() {
+					for _, j := range m.jobs {
+						if !j.running {
+							j.Key = ""
+						}
+					}
+				})
+				return done, err
+			}}
+		},
+	},
 	"many who claim at once never get the same job":                                            {"gives one of many twice": claimsTwice},
 	"a call whose context has ended does nothing":                                              {"does it all the same": ignoringTheEnd},
 	"a payload that was changed, exchanged or of an unknown version is a dead letter and kept": {"keeps no payload": settling(emptiesDead)},
