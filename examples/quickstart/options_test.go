@@ -13,7 +13,6 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	sendgridsim "github.com/smilefactory/integrations/internal/sim/sendgrid"
-	sessim "github.com/smilefactory/integrations/internal/sim/ses"
 	smtpsim "github.com/smilefactory/integrations/internal/sim/smtp"
 )
 
@@ -27,9 +26,8 @@ func canceled(t *testing.T) context.Context {
 // staged is a stage on which nothing was played.
 func staged(t *testing.T, out io.Writer) *stage {
 	t.Helper()
-	s := &stage{out: out, primary: sendgridsim.New(sendgridsim.Config{}), backup: sessim.New(sessim.Config{})}
-	t.Cleanup(s.primary.Close)
-	t.Cleanup(s.backup.Close)
+	s := &stage{out: out, providers: newProviders()}
+	t.Cleanup(s.close)
 	return s
 }
 
