@@ -36,7 +36,7 @@ func killed(ctx context.Context, out io.Writer, p resilience.Policy, once bool) 
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.close(ctx)
 	fmt.Fprintln(out)
 	if _, err := s.send(ctx, 20, once); err != nil {
 		return err

@@ -17,7 +17,7 @@ func outage(ctx context.Context, out io.Writer, p resilience.Policy) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer s.close(ctx)
 	s.sendgrid.Always(sim.Step{Status: 503})
 	s.ses.Always(sim.Step{Status: 503})
 	receipt, err := s.send(ctx, 20, false)

@@ -33,7 +33,7 @@ func newPost(ctx context.Context, out io.Writer, p resilience.Policy, with func(
 	s := &post{out: out, providers: newProviders()}
 	defer func() {
 		if err != nil {
-			s.close()
+			s.close(ctx)
 		}
 	}()
 	if s.folder, err = os.MkdirTemp("", "quickstart-"); err != nil {
@@ -48,12 +48,12 @@ func newPost(ctx context.Context, out io.Writer, p resilience.Policy, with func(
 
 func (s *post) file() string { return filepath.Join(s.folder, "mail.db") }
 
-func (s *post) close() {
+func (s *post) close(ctx context.Context) {
 	if s.worker != nil {
 		_ = s.worker.kill()
 	}
 	if s.queue != nil {
-		_ = s.queue.Close(context.Background())
+		_ = s.queue.Close(context.WithoutCancel(ctx))
 	}
 	_ = os.RemoveAll(s.folder)
 	s.providers.close()

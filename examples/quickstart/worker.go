@@ -61,14 +61,17 @@ func startWorker(ctx context.Context, file string, p providers) (*worker, error)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, program)
+	cmd := exec.CommandContext(ctx, program) //nolint:gosec // itself
 	cmd.Env = append(os.Environ(), queueFile+"="+file, sendgridURL+"="+p.sendgrid.URL, sesURL+"="+p.ses.URL)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	return &worker{cmd, in}, cmd.Start()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &worker{cmd, in}, nil
 }
 
 // kill ends it at once, whatever it does: SIGKILL, TerminateProcess on Windows.
