@@ -1,0 +1,391 @@
+package stripe
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	sdk "github.com/stripe/stripe-go/v76"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/payment"
+	"github.com/smilefactory/integrations/secret"
+)
+
+// Prepare creates a PaymentIntent, unconfirmed.
+func (g Gateway) Prepare(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
+	if err := g.CanTake(a); err != nil {
+		return nil, err
+	}
+	method, err := g.method(ctx, a.Method.ID, step(a, "method"))
+	if err != nil {
+		return refusedBefore(err)
+	}
+	params := created(a, method)
+	var pi *sdk.PaymentIntent
+	ans, err := g.do(ctx, step(a, "prepare"), func(c api) (err error) {
+		params.Params = c.params
+		pi, err = c.intents().New(params)
+		return first(err, func() error { return wanted(pi.Object, "payment_intent", pi.ID, "") })
+	})
+	if err != nil {
+		return refusedBefore(err)
+	}
+	if ans.replayed() {
+		return g.LookUp(ctx, with(a, pi.ID))
+	}
+	return standing(a, pi)
+}
+
+// created are the parameters of an unconfirmed PaymentIntent (API reference,
+// "Create a PaymentIntent").
+func created(a *payment.Attempt, method string) *sdk.PaymentIntentParams {
+	o := a.Order
+	n, _ := amount(o.Amount, "amount") // CanTake has seen it
+	return &sdk.PaymentIntentParams{
+		Amount: &n, Currency: sdk.String(strings.ToLower(string(o.Amount.Currency))),
+		PaymentMethod: some(method), Customer: some(a.Method.Customer), Description: some(o.Description),
+		AutomaticPaymentMethods: &sdk.PaymentIntentAutomaticPaymentMethodsParams{
+			Enabled: sdk.Bool(true), AllowRedirects: redirects(o.ReturnURL),
+		},
+		CaptureMethod:    capturing(o.Hold),
+		SetupFutureUsage: future(o.Save),
+		Metadata:         metadata(a.Reference()),
+		Expand:           expand("latest_charge"),
+	}
+}
+
+// redirects forbids methods that leave the page where there is no way back: since
+// 2023-08-16 they are on unless they are forbidden, and a confirmation without
+// return_url fails.
+func redirects(returnURL string) *string {
+	if returnURL != "" {
+		return nil
+	}
+	return sdk.String("never")
+}
+
+func capturing(hold bool) *string {
+	if !hold {
+		return nil // Stripe's default takes the money at once
+	}
+	return sdk.String(string(sdk.PaymentIntentCaptureMethodManual))
+}
+
+func future(s payment.Save) *string {
+	switch s {
+	case payment.OnSession:
+		return sdk.String(string(sdk.PaymentIntentSetupFutureUsageOnSession))
+	case payment.OffSession:
+		return sdk.String(string(sdk.PaymentIntentSetupFutureUsageOffSession))
+	default:
+		return nil
+	}
+}
+
+// Commit confirms the PaymentIntent.
+func (g Gateway) Commit(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
+	params := &sdk.PaymentIntentConfirmParams{ReturnURL: some(a.Order.ReturnURL), Expand: expand("latest_charge")}
+	if a.Order.Presence == payment.MerchantInitiated {
+		params.OffSession = sdk.Bool(true)
+	}
+	return g.move(ctx, a, step(a, "commit"), payment.Prepared, func(c api) (*sdk.PaymentIntent, error) {
+		params.Params = c.params
+		return c.intents().Confirm(a.PaymentID, params)
+	})
+}
+
+// Fence cancels the PaymentIntent. It answers what became of it where it was too
+// late for that.
+func (g Gateway) Fence(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
+	if a.PaymentID == "" {
+		p, err := g.LookUp(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		a = with(a, p.ID)
+	}
+	return g.cancel(ctx, a, sdk.PaymentIntentCancellationReasonAbandoned)
+}
+
+// cancel carries no key of ours: to cancel twice does no harm, and under a key a
+// failure, or a refusal while it was processing, would be kept for a day.
+func (g Gateway) cancel(ctx context.Context, a *payment.Attempt, why sdk.PaymentIntentCancellationReason) (*payment.Payment, error) {
+	params := &sdk.PaymentIntentCancelParams{CancellationReason: sdk.String(string(why)), Expand: expand("latest_charge")}
+	return g.move(ctx, a, request{write: true, of: &a.Identity}, "", func(c api) (*sdk.PaymentIntent, error) {
+		params.Params = c.params
+		return c.intents().Cancel(a.PaymentID, params)
+	})
+}
+
+// move changes a PaymentIntent and answers how it stands after that. A refusal
+// because of its state is no error where it isn't in the state before any more:
+// somebody else was first.
+func (g Gateway) move(ctx context.Context, a *payment.Attempt, r request, before payment.State, ask func(api) (*sdk.PaymentIntent, error)) (*payment.Payment, error) {
+	if a.PaymentID == "" {
+		return nil, fault.New(fault.Invalid, &payment.FieldError{Field: "payment_id", Problem: "is missing: the payment isn't prepared"})
+	}
+	var pi *sdk.PaymentIntent
+	ans, err := g.do(ctx, r, func(c api) (err error) {
+		pi, err = ask(c)
+		return first(err, func() error { return wanted(pi.Object, "payment_intent", pi.ID, a.PaymentID) })
+	})
+	said, _ := errors.AsType[*Error](err)
+	switch {
+	case err == nil && (!ans.replayed() || pi.Status == sdk.PaymentIntentStatusSucceeded || pi.Status == sdk.PaymentIntentStatusCanceled):
+		return standing(a, pi)
+	case said != nil && said.decline != nil && !ans.replayed():
+		return refused(a, said), nil
+	case err == nil, said != nil && (said.decline != nil || outOfState[sdk.ErrorCode(said.Code)]):
+		return g.afterwards(ctx, a, before, err)
+	}
+	return nil, err
+}
+
+// outOfState are the codes of a step that doesn't fit the state of the intent.
+var outOfState = map[sdk.ErrorCode]bool{
+	sdk.ErrorCodePaymentIntentUnexpectedState:      true,
+	sdk.ErrorCodeIntentInvalidState:                true,
+	sdk.ErrorCodeChargeAlreadyCaptured:             true,
+	sdk.ErrorCodeChargeExpiredForCapture:           true,
+	sdk.ErrorCodeCaptureChargeAuthorizationExpired: true,
+}
+
+// afterwards looks up how it stands, where the answer to a step was an old one or a
+// refusal for its state. Where that isn't known, nothing is: an earlier request
+// with the same key may have acted.
+func (g Gateway) afterwards(ctx context.Context, a *payment.Attempt, before payment.State, cause error) (*payment.Payment, error) {
+	p, err := g.LookUp(ctx, a)
+	switch {
+	case err != nil:
+		f, _ := fault.As(err)
+		c := *f
+		c.Kind, c.Deduped = fault.Uncertain, true
+		return nil, &c
+	case cause != nil && before != "" && p.State == before:
+		return nil, cause
+	}
+	return p, nil
+}
+
+// LookUp retrieves the PaymentIntent. Where its id was never learnt it is looked for
+// by its metadata among those created since the attempt began, in at most a
+// thousand; Stripe's search lags behind and isn't used.
+func (g Gateway) LookUp(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
+	if a.PaymentID == "" {
+		return g.find(ctx, a)
+	}
+	params := &sdk.PaymentIntentParams{Expand: expand("latest_charge")}
+	var pi *sdk.PaymentIntent
+	_, err := g.do(ctx, read(a), func(c api) (err error) {
+		params.Params = c.params
+		pi, err = c.intents().Get(a.PaymentID, params)
+		return first(err, func() error { return wanted(pi.Object, "payment_intent", pi.ID, a.PaymentID) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	return standing(a, pi)
+}
+
+const (
+	pageSize = 100  // API reference, "Pagination"
+	maxFind  = 1000 // of a list that something is looked for in
+	// skew is how far the clock that Attempt.Began is of may be ahead of Stripe's, and
+	// late how long after it a Prepare may have been repeated: keys are kept that long.
+	skew = time.Minute
+	late = 25 * time.Hour
+)
+
+func (g Gateway) find(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
+	params := &sdk.PaymentIntentListParams{
+		CreatedRange: &sdk.RangeQueryParams{GreaterThanOrEqual: a.Began.Add(-skew).Unix(), LesserThanOrEqual: a.Began.Add(late).Unix()},
+		Customer:     some(a.Method.Customer),
+		Expand:       expand("data.latest_charge"),
+	}
+	var pi *sdk.PaymentIntent
+	seen := 0
+	_, err := g.do(ctx, read(a), func(c api) error {
+		params.ListParams = c.list(pageSize)
+		all := c.intents().List(params)
+		for ; pi == nil && seen < maxFind && all.Next(); seen++ {
+			if reference(all.PaymentIntent().Metadata) == a.Reference() {
+				pi = all.PaymentIntent()
+			}
+		}
+		return all.Err()
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case pi != nil:
+		return standing(a, pi)
+	case seen >= maxFind:
+		return nil, fault.New(fault.Unavailable, errors.New("stripe: the payment is not among the last thousand since the attempt began, and may be before them"))
+	}
+	return nil, fault.New(fault.NotFound, errors.New("stripe: no payment has the attempt's metadata"))
+}
+
+// standing is how a PaymentIntent stands
+// (docs.stripe.com/payments/paymentintents/lifecycle).
+func standing(a *payment.Attempt, pi *sdk.PaymentIntent) (*payment.Payment, error) {
+	p := &payment.Payment{ID: pi.ID, Live: pi.Livemode, Reference: reference(pi.Metadata)}
+	if err := amounts(p, pi); err != nil {
+		return nil, unreadable(read(a), "the answer's currency is none of Stripe's")
+	}
+	switch pi.Status {
+	case sdk.PaymentIntentStatusRequiresConfirmation:
+		p.State = payment.Prepared
+	case sdk.PaymentIntentStatusRequiresPaymentMethod:
+		p.State, p.Action = payment.Actionable, action(pi.ClientSecret, "")
+		if pi.LastPaymentError != nil {
+			p.State, p.Action, p.Decline = payment.Refused, nil, declined(pi.LastPaymentError)
+		}
+	case sdk.PaymentIntentStatusRequiresAction:
+		p.State, p.Action = payment.Actionable, action(pi.ClientSecret, page(pi.NextAction))
+		if a.Order.Presence == payment.MerchantInitiated { // nobody is there
+			p.State, p.Action, p.Decline = payment.Refused, nil, needsCustomer()
+		}
+	case sdk.PaymentIntentStatusProcessing:
+		p.State, p.Reason = payment.Processing, string(sdk.PaymentIntentStatusProcessing)
+	case sdk.PaymentIntentStatusRequiresCapture:
+		p.State = payment.Held
+	case sdk.PaymentIntentStatusSucceeded:
+		p.State = payment.Paid
+	case sdk.PaymentIntentStatusCanceled:
+		p.State, p.Reason = payment.Ended, string(pi.CancellationReason)
+	default:
+		return nil, unreadable(read(a), "the PaymentIntent has a status that version %s doesn't know", sdk.APIVersion)
+	}
+	if p.State == payment.Held || p.State == payment.Paid {
+		p.Saved = saved(a, pi)
+	}
+	return p, nil
+}
+
+func amounts(p *payment.Payment, pi *sdk.PaymentIntent) (err error) {
+	var refunded int64
+	if c := pi.LatestCharge; c != nil {
+		p.ChargeID, refunded = c.ID, c.AmountRefunded
+		if pi.Status == sdk.PaymentIntentStatusRequiresCapture {
+			p.HeldUntil = until(c)
+		} else if pi.Status != sdk.PaymentIntentStatusSucceeded {
+			refunded = 0 // what a voided authorisation let go of is called so too
+		}
+	}
+	p.Amount, err = money(pi.Amount, pi.Currency)
+	p.Captured, _ = money(pi.AmountReceived, pi.Currency)
+	p.Refunded, _ = money(refunded, pi.Currency)
+	return err
+}
+
+// until is when a card's authorisation ends, where Stripe says it.
+func until(c *sdk.Charge) time.Time {
+	if d := c.PaymentMethodDetails; d != nil && d.Card != nil && d.Card.CaptureBefore != 0 {
+		return time.Unix(d.Card.CaptureBefore, 0)
+	}
+	return time.Time{}
+}
+
+// saved is the method that was kept for the customer.
+func saved(a *payment.Attempt, pi *sdk.PaymentIntent) payment.Method {
+	if a.Order.Save == payment.SaveNot || pi.SetupFutureUsage == "" || pi.Customer == nil || pi.PaymentMethod == nil {
+		return payment.Method{}
+	}
+	return payment.Method{ID: pi.PaymentMethod.ID, Customer: pi.Customer.ID}
+}
+
+func action(clientSecret, url string) *payment.NextAction {
+	if url != "" {
+		return &payment.NextAction{Provider: provider, RedirectURL: url}
+	}
+	return &payment.NextAction{Provider: provider, ClientSecret: secret.NewValue(clientSecret)}
+}
+
+// page is where the customer is to go; empty where Stripe's script does it.
+func page(n *sdk.PaymentIntentNextAction) string {
+	if n == nil || n.RedirectToURL == nil {
+		return ""
+	}
+	return n.RedirectToURL.URL
+}
+
+func needsCustomer() *payment.Decline {
+	return payment.NewDecline(payment.AuthenticationFault, string(sdk.DeclineCodeAuthenticationRequired))
+}
+
+// refused is the payment of a step that Stripe answered with a decline.
+func refused(a *payment.Attempt, said *Error) *payment.Payment {
+	if pi := said.intent; pi != nil && pi.ID == a.PaymentID {
+		if p, err := standing(a, pi); err == nil {
+			p.State, p.Action, p.Decline = payment.Refused, nil, said.decline
+			return p
+		}
+	}
+	return &payment.Payment{
+		ID: a.PaymentID, State: payment.Refused, Decline: said.decline, Amount: a.Order.Amount,
+		Live: a.Identity.Live, Reference: a.Reference(),
+	}
+}
+
+// refusedBefore is a decline before there is a PaymentIntent.
+func refusedBefore(err error) (*payment.Payment, error) {
+	if said, ok := errors.AsType[*Error](err); ok && said.decline != nil {
+		return &payment.Payment{State: payment.Refused, Decline: said.decline}, nil
+	}
+	return nil, err
+}
+
+// The names under which a reference travels.
+const (
+	orderKey   = "order_id"
+	userKey    = "user_id"
+	tenantKey  = "tenant"
+	attemptKey = "attempt"
+	refundKey  = "refund_id"
+)
+
+func metadata(r payment.Reference) map[string]string {
+	m := map[string]string{orderKey: r.Order, attemptKey: strconv.Itoa(r.Attempt)}
+	if r.User != "" {
+		m[userKey] = r.User
+	}
+	if r.Tenant != "" {
+		m[tenantKey] = r.Tenant
+	}
+	return m
+}
+
+// reference is the one of metadata, zero where they aren't ours.
+func reference(m map[string]string) payment.Reference {
+	attempt, _ := strconv.Atoi(m[attemptKey])
+	r := payment.Reference{Tenant: m[tenantKey], Order: m[orderKey], User: m[userKey], Attempt: attempt}
+	return payment.ParseReference(r.String())
+}
+
+// with is the attempt with the id of its payment.
+func with(a *payment.Attempt, id string) *payment.Attempt {
+	known := *a
+	known.PaymentID = id
+	return &known
+}
+
+// first is err, or where there is none what check says.
+func first(err error, check func() error) error {
+	if err != nil {
+		return err
+	}
+	return check()
+}
+
+// some is nil for an empty string, which Stripe would take for a wish to unset.
+func some(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func expand(fields ...string) []*string { return sdk.StringSlice(fields) }
