@@ -2,6 +2,7 @@ package crash_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/sendgrid"
+	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/queue"
 	"github.com/smilefactory/integrations/queue/postgres"
 	"github.com/smilefactory/integrations/queue/sqlite"
@@ -43,6 +45,10 @@ func TestMain(m *testing.M) {
 // it was told, at the mail that it was told.
 func child(ctx context.Context) error {
 	q, err := open(ctx, os.Getenv("CRASH_QUEUE"))
+	for began := time.Now(); errors.Is(err, fault.Unavailable) && time.Since(began) < 20*time.Second; {
+		time.Sleep(20 * time.Millisecond) // the server recovers
+		q, err = open(ctx, os.Getenv("CRASH_QUEUE"))
+	}
 	if err != nil {
 		return err
 	}

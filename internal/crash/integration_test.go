@@ -79,7 +79,6 @@ func TestIntegrationTheServerGoesDownWhileDelivering(t *testing.T) {
 				if n%2 == 1 {
 					require.NoError(t, children[0].Process.Kill())
 					require.Error(t, children[0].Wait())
-					connect(t, url).Close(t.Context())
 					children = slices.Insert(children, 0, round{queue: where}.start(t, provider.URL, "", 0))
 				}
 			}
@@ -116,24 +115,20 @@ func ownServer(t *testing.T) (url string) {
 	return strings.Trim(strings.TrimSpace(url), "'")
 }
 
-// kill kills the process of the server that a connection of ours has.
+// kill kills the process of the server that a connection of ours has, as soon
+// as there is one.
 func kill(t *testing.T, url string) {
 	t.Helper()
-	c := connect(t, url)
-	defer c.Close(t.Context())
-	var pid int
-	require.NoError(t, c.QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid))
-	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-	require.Error(t, c.Ping(t.Context()))
-}
-
-// connect waits while the server recovers.
-func connect(t *testing.T, url string) (c *pgx.Conn) {
-	t.Helper()
 	require.Eventually(t, func() bool {
-		var err error
-		c, err = pgx.Connect(t.Context(), url)
-		return err == nil
+		c, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			return false
+		}
+		defer c.Close(t.Context())
+		var pid int
+		if err := c.QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil {
+			return false
+		}
+		return syscall.Kill(pid, syscall.SIGKILL) == nil && c.Ping(t.Context()) != nil
 	}, 30*time.Second, 10*time.Millisecond)
-	return c
 }
