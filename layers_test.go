@@ -87,6 +87,7 @@ var packages = map[string]struct {
 	"email/ses":             {adapters, []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"}},
 	"email/smtp":            {adapters, []string{gomail, gomailNTLM}},
 	"internal/transport":    {wires, nil},
+	"internal/webhook":      {mechanisms, nil},
 	"internal/sqldb":        {databases, goose},
 	"internal/sqldbtest":    {rigs, slices.Concat(pgx, sqlite)},
 	"internal/sim":          {simulators, nil},

@@ -52,30 +52,16 @@ func (f Fee) round(n int64) int64 {
 	return q
 }
 
-// Returned is how much of a payment's fee goes back with a refund, where before
-// of the gross was refunded already: the fee of all that is refunded by then, less
-// what was returned for the refunds before, so that many small ones return neither
-// more nor less than a large one.
-func (f Fee) Returned(gross, before, refund Money) (Money, error) {
-	after, err := before.Add(refund)
+// Returned is how much of a payment's fee goes back with a refund: the fee of all
+// that is refunded by then, this refund included, less what was returned for the
+// refunds before. So many small ones return neither more nor less than a large
+// one; rounding each by itself would.
+func (f Fee) Returned(refunded, returned Money) (Money, error) {
+	fee, _, err := f.Of(refunded)
 	if err != nil {
 		return Money{}, err
 	}
-	if gross.Currency != after.Currency {
-		return Money{}, ErrCurrencies
-	}
-	if refund.Minor < 0 || after.Minor > gross.Minor {
-		return Money{}, errRefunds
-	}
-	first, _, err := f.Of(before)
-	if err != nil {
-		return Money{}, err
-	}
-	all, _, err := f.Of(after)
-	if err != nil {
-		return Money{}, err
-	}
-	return all.Sub(first)
+	back, err := fee.Sub(returned)
+	back.Minor = max(back.Minor, 0) // after a refund that failed
+	return back, err
 }
-
-var errRefunds = errors.New("payment: the refunds are more than the payment")

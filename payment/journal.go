@@ -68,6 +68,9 @@ type Entry struct {
 type Lease struct {
 	Token int64
 	Until time.Time
+	// Writes counts what was stored under all leases, by which a write whose end
+	// isn't known is found again.
+	Writes int64
 }
 
 // AttemptState is where an attempt stands in the journal.
@@ -172,14 +175,16 @@ func (e *Entry) attempt(number int) *AttemptRecord {
 	return &e.Attempts[number-1]
 }
 
-// paid is the first attempt whose money was taken.
+// paid is the attempt whose money was taken first.
 func (e *Entry) paid() *AttemptRecord {
+	var first *AttemptRecord
 	for i := range e.Attempts {
-		if e.Attempts[i].State == AttemptPaid {
-			return &e.Attempts[i]
+		a := &e.Attempts[i]
+		if a.State == AttemptPaid && (first == nil || a.Settled.Before(first.Settled)) {
+			first = a
 		}
 	}
-	return nil
+	return first
 }
 
 // refund is the refund with the caller's id.

@@ -1,6 +1,13 @@
 package payment
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
+)
 
 // Wallet is a Gateway that keeps payment methods for later.
 type Wallet interface {
@@ -58,4 +65,84 @@ type SavedMethod struct {
 	Brand, Last4      string
 	ExpMonth, ExpYear int
 	Default, Reusable bool
+}
+
+// Wallet is the wallet of the provider of that path, with the Client's policy
+// around it. Customers and methods belong to one provider: nothing fails over.
+// One without a wallet is fault.Unsupported, an unknown one fault.NotFound.
+func (c *Client) Wallet(provider string) (Wallet, error) {
+	switch g := c.leaf(provider).(type) {
+	case nil:
+		return nil, fault.New(fault.NotFound, errors.New("payment: no such provider"))
+	case Wallet:
+		return wallet{c, provider, g}, nil
+	}
+	return nil, errCant
+}
+
+type wallet struct {
+	c        *Client
+	provider string
+	wallet   Wallet
+}
+
+func walletCall[R any](ctx context.Context, w wallet, op resilience.Op, call func(context.Context) (R, error)) (R, error) {
+	return resilience.Do(resilience.Pin(ctx, w.provider), w.c.gateways, op, func(ctx context.Context, _ Gateway) (R, error) { return call(ctx) })
+}
+
+func (w wallet) SetupPaymentMethod(ctx context.Context, s *Setup) (*SetupResult, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	tenant := resilience.Tenant(ctx)
+	if !isID(tenant, maxTenant) {
+		return nil, invalid("tenant", fmt.Sprintf("must be at most %d of [A-Za-z0-9_-]", maxTenant))
+	}
+	asked := *s
+	a := Attempt{Tenant: tenant, Provider: w.provider, Identity: w.c.identity(w.provider), Order: &Order{ID: s.ID}}
+	asked.Key = a.Key("setup")
+	return walletCall(ctx, w, opWallet, func(ctx context.Context) (*SetupResult, error) {
+		return w.wallet.SetupPaymentMethod(ctx, &asked)
+	})
+}
+
+func (w wallet) Attach(ctx context.Context, customer, method string) (*SavedMethod, error) {
+	if err := checkIDs(customer, method); err != nil {
+		return nil, err
+	}
+	return walletCall(ctx, w, opSaved, func(ctx context.Context) (*SavedMethod, error) { return w.wallet.Attach(ctx, customer, method) })
+}
+
+func (w wallet) SavedMethods(ctx context.Context, customer string) ([]SavedMethod, error) {
+	if err := checkIDs(customer, customer); err != nil {
+		return nil, err
+	}
+	return walletCall(ctx, w, opSaved, func(ctx context.Context) ([]SavedMethod, error) { return w.wallet.SavedMethods(ctx, customer) })
+}
+
+func (w wallet) Detach(ctx context.Context, customer, method string) error {
+	if err := checkIDs(customer, method); err != nil {
+		return err
+	}
+	_, err := walletCall(ctx, w, opWallet, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, w.wallet.Detach(ctx, customer, method)
+	})
+	return err
+}
+
+func (w wallet) SetDefault(ctx context.Context, customer, method string) error {
+	if err := checkIDs(customer, method); err != nil {
+		return err
+	}
+	_, err := walletCall(ctx, w, opSaved, func(ctx context.Context) (struct{}, error) { // the same however often
+		return struct{}{}, w.wallet.SetDefault(ctx, customer, method)
+	})
+	return err
+}
+
+func checkIDs(customer, method string) error {
+	var p problems
+	p.require(isProviderID(customer), "customer", noProviderID)
+	p.require(isProviderID(method), "method", noProviderID)
+	return p.fault()
 }

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"net/http"
+	"strings"
 
 	sdk "github.com/stripe/stripe-go/v76"
 
@@ -110,6 +111,10 @@ var usedUp = map[sdk.ErrorCode]bool{
 	sdk.ErrorCodePaymentMethodUnexpectedState: true,
 }
 
+// usedBefore is how Stripe says without a code that a method which belongs to no
+// customer has paid already, or was detached.
+const usedBefore = "It may not be used again."
+
 // declineOf is what the refusal of a request says of the method; nil where it is
 // about something else.
 func declineOf(e *sdk.Error, status int) *payment.Decline {
@@ -117,7 +122,7 @@ func declineOf(e *sdk.Error, status int) *payment.Decline {
 	switch {
 	case e.Type == sdk.ErrorTypeCard, status == http.StatusPaymentRequired && known, usedUp[e.Code]:
 		return declined(e)
-	case e.Code == sdk.ErrorCodeResourceMissing && e.Param == "payment_method":
+	case e.Code == sdk.ErrorCodeResourceMissing && e.Param == "payment_method", strings.Contains(e.Msg, usedBefore):
 		return payment.NewDecline(payment.MethodInvalid, methodGone)
 	}
 	return nil

@@ -163,6 +163,17 @@ func wanted(object, kind, id, want string) error {
 	return nil
 }
 
+// doubtful is the fault of a look-up on which it hung how a step had ended.
+func doubtful(err error) error {
+	f := &fault.Error{Err: err}
+	if known, ok := fault.As(err); ok {
+		c := *known
+		f = &c
+	}
+	f.Kind, f.Deduped = fault.Uncertain, true
+	return f
+}
+
 // unreadable is the fault of an answer of success whose contents make no sense.
 func unreadable(r request, format string, args ...any) error {
 	f := fault.New(fault.Uncertain, fmt.Errorf("stripe: "+format, args...))

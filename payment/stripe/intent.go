@@ -34,7 +34,7 @@ func (g Gateway) Prepare(ctx context.Context, a *payment.Attempt) (*payment.Paym
 		return refusedBefore(err)
 	}
 	if ans.replayed() {
-		return g.LookUp(ctx, with(a, pi.ID))
+		return g.afterwards(ctx, with(a, pi.ID), "", nil)
 	}
 	return standing(a, pi)
 }
@@ -160,10 +160,7 @@ func (g Gateway) afterwards(ctx context.Context, a *payment.Attempt, before paym
 	p, err := g.LookUp(ctx, a)
 	switch {
 	case err != nil:
-		f, _ := fault.As(err)
-		c := *f
-		c.Kind, c.Deduped = fault.Uncertain, true
-		return nil, &c
+		return nil, doubtful(err)
 	case cause != nil && before != "" && p.State == before:
 		return nil, cause
 	}

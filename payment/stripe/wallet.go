@@ -59,10 +59,10 @@ func (g Gateway) SetupPaymentMethod(ctx context.Context, s *payment.Setup) (*pay
 	}
 	if ans.replayed() {
 		if si, err = g.setupIntent(ctx, si.ID); err != nil {
-			return nil, err
+			return nil, doubtful(err)
 		}
 	}
-	return g.savedBy(ctx, owner, si)
+	return savedBy(owner, si), nil
 }
 
 func checkSetup(s *payment.Setup) error {
@@ -112,6 +112,7 @@ func setup(s *payment.Setup, owner, method string) *sdk.SetupIntentParams {
 		Customer: &owner, PaymentMethod: some(method), Usage: sdk.String(string(usage)),
 		AutomaticPaymentMethods: &sdk.SetupIntentAutomaticPaymentMethodsParams{Enabled: sdk.Bool(true), AllowRedirects: redirects(s.ReturnURL)},
 		Metadata:                map[string]string{"setup_id": s.ID},
+		Expand:                  expand("payment_method"),
 	}
 	if s.User != "" {
 		p.Metadata[userKey] = s.User
@@ -123,7 +124,7 @@ func setup(s *payment.Setup, owner, method string) *sdk.SetupIntentParams {
 }
 
 func (g Gateway) setupIntent(ctx context.Context, id string) (*sdk.SetupIntent, error) {
-	params := &sdk.SetupIntentParams{}
+	params := &sdk.SetupIntentParams{Expand: expand("payment_method")}
 	var si *sdk.SetupIntent
 	_, err := g.do(ctx, request{}, func(c api) (err error) {
 		params.Params = c.params
@@ -134,15 +135,13 @@ func (g Gateway) setupIntent(ctx context.Context, id string) (*sdk.SetupIntent, 
 }
 
 // savedBy is what has become of a SetupIntent (docs.stripe.com/payments/setupintents/lifecycle).
-func (g Gateway) savedBy(ctx context.Context, owner string, si *sdk.SetupIntent) (*payment.SetupResult, error) {
+func savedBy(owner string, si *sdk.SetupIntent) *payment.SetupResult {
 	out := &payment.SetupResult{ID: si.ID, Customer: owner}
 	switch si.Status {
 	case sdk.SetupIntentStatusSucceeded:
-		pm, err := g.get(ctx, si.PaymentMethod.ID)
-		if err != nil {
-			return nil, err
+		if si.PaymentMethod != nil {
+			out.Method = shown(si.PaymentMethod)
 		}
-		out.Method = shown(pm)
 	case sdk.SetupIntentStatusRequiresAction:
 		url := ""
 		if n := si.NextAction; n != nil && n.RedirectToURL != nil {
@@ -159,7 +158,7 @@ func (g Gateway) savedBy(ctx context.Context, owner string, si *sdk.SetupIntent)
 		out.Decline = payment.NewDecline(payment.CustomerGaveUp, string(si.CancellationReason))
 	case sdk.SetupIntentStatusProcessing: // neither saved nor refused yet
 	}
-	return out, nil
+	return out
 }
 
 // notSaved is a decline, where the error is one.

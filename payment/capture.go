@@ -1,0 +1,120 @@
+package payment
+
+import (
+	"context"
+	"errors"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// Capture takes some or all of what is held for an order, and lets go of the
+// rest; a zero amount is all of it. It goes to the provider and account that the
+// journal names, and to no other. Called again with the same amount it has the
+// same result; with another one it is fault.Conflict.
+func (c *Client) Capture(ctx context.Context, orderID string, amount Money) (*Result, error) {
+	if amount != (Money{}) && (amount.Minor <= 0 || !amount.Currency.Valid()) {
+		return nil, invalid("amount", "must be positive, or zero for all that is held")
+	}
+	return c.held(ctx, orderID, func(w *work, ctx context.Context) error { //nolint:revive // the shape of a method
+		o := &w.e.Order
+		if amount == (Money{}) {
+			amount = o.Amount
+		}
+		if amount.Currency != o.Amount.Currency || amount.Minor > o.Amount.Minor {
+			return invalid("amount", "is more than what is held, or of another currency")
+		}
+		switch a := w.e.last(); {
+		case a.State == AttemptPaid && a.Captured == amount, a.State == AttemptCapturing && a.Capturing == amount:
+			return nil
+		case a.State != AttemptHeld:
+			return fault.New(fault.Conflict, errors.New("payment: nothing is held for this order that could be captured"))
+		}
+		return w.step(ctx, AttemptCapturing, amount)
+	})
+}
+
+// Void lets go of what is held for an order, or sees to it that a payment which
+// wasn't made yet can't be made any more. What was taken is fault.Conflict: see
+// Refund.
+func (c *Client) Void(ctx context.Context, orderID string) (*Result, error) {
+	return c.held(ctx, orderID, func(w *work, ctx context.Context) error { //nolint:revive // the shape of a method
+		switch a := w.e.last(); {
+		case a.State.Settled(), a.State == AttemptVoiding:
+			return nil
+		case a.State == AttemptPrepared, a.State == AttemptOpen:
+			return w.fence(ctx, AttemptEnded, "voided")
+		case a.State != AttemptHeld:
+			return fault.New(fault.Conflict, errors.New("payment: nothing is held for this order that could be voided"))
+		}
+		return w.step(ctx, AttemptVoiding, Money{})
+	})
+}
+
+// held does something to an order whose money is held, once it is known how it
+// stands.
+func (c *Client) held(ctx context.Context, orderID string, do func(*work, context.Context) error) (*Result, error) {
+	w, err := c.work(ctx, orderID)
+	if err != nil {
+		return nil, err
+	}
+	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
+			return w.joined(ctx, err)
+		}
+		defer w.release(ctx)
+		if w.e.last() == nil {
+			return nil, fault.New(fault.NotFound, errNoEntry)
+		}
+		if w.e.last().State.doubtful() {
+			if err := w.settle(ctx); err != nil {
+				return w.result(), err
+			}
+		}
+		if err := do(w, ctx); err != nil {
+			return w.result(), err
+		}
+		r := w.result()
+		return r, r.unknown(w.cause)
+	})
+}
+
+// step notes that what is held may be taken, or let go, and does it.
+func (w *work) step(ctx context.Context, state AttemptState, amount Money) error {
+	if err := w.caller.Err(); err != nil {
+		return fault.New(fault.Canceled, errors.Join(errGone, err))
+	}
+	err := w.update(ctx, func(e *Entry) error {
+		a := e.last()
+		a.State, a.Capturing = state, amount
+		return nil
+	})
+	if err != nil {
+		return notSent(err)
+	}
+	w.committing.Store(true)
+	return w.repeatHeld(ctx)
+}
+
+// repeatHeld takes or lets go what is noted so, with the key that it always has.
+func (w *work) repeatHeld(ctx context.Context) error {
+	op, method := opVoid, void
+	if a := w.e.last(); a.State == AttemptCapturing {
+		op, method = opCapture, capture(a.Capturing)
+	}
+	p, err := w.ask(ctx, op, w.c.rules.CommitWithin, method)
+	if err == nil {
+		return w.learn(ctx, p)
+	}
+	if fault.MayHaveActed(err) {
+		w.cause = err
+		p, lookErr := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
+		if lookErr == nil && p.State != Held {
+			return w.learn(ctx, p)
+		}
+		return nil // it isn't known
+	}
+	if markErr := w.mark(ctx, AttemptHeld, ""); markErr != nil {
+		return errors.Join(err, markErr)
+	}
+	return err
+}

@@ -1,0 +1,319 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
+)
+
+// Charge takes the money of an order, once. Called again for the same order it
+// joins what there is: it waits for another call that works on it, goes on where
+// one was cut off, and answers with the same result. Another amount, currency,
+// payee, fee, user or way of capture for the same order is fault.Conflict; another
+// method, or a higher Order.Try, is a new attempt, once the former is settled.
+//
+// A caller that gives up gets its answer at once, with a status of Unknown where
+// money may move; what has begun goes on and is recorded.
+func (c *Client) Charge(ctx context.Context, o *Order) (*Result, error) {
+	return c.charge(ctx, o, true)
+}
+
+// Start is the first step of Charge: the payment is prepared, and nothing moves.
+// The status is Ready, or NeedsAction where the customer must do something first.
+// Finish, or Charge, is the second; without one the payment is fenced after an
+// hour, or when Order.Expires says.
+func (c *Client) Start(ctx context.Context, o *Order) (*Result, error) {
+	return c.charge(ctx, o, false)
+}
+
+// Finish is the second step of Charge, after Start.
+func (c *Client) Finish(ctx context.Context, orderID string) (*Result, error) {
+	w, err := c.work(ctx, orderID)
+	if err != nil {
+		return nil, err
+	}
+	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
+			return w.joined(ctx, err)
+		}
+		defer w.release(ctx)
+		if w.e.last() == nil {
+			return nil, fault.New(fault.NotFound, errNoEntry)
+		}
+		w.resumed(ctx)
+		return w.drive(ctx, true)
+	})
+}
+
+func mustExist(e *Entry) error {
+	if e.Version == 0 {
+		return fault.New(fault.NotFound, errNoEntry)
+	}
+	return nil
+}
+
+// work begins a call on an order.
+func (c *Client) work(ctx context.Context, orderID string) (*work, error) {
+	tenant := resilience.Tenant(ctx)
+	if orderID == "" || !isID(orderID, maxOrderID) {
+		return nil, invalid("id", fmt.Sprintf("must be 1 to %d of [A-Za-z0-9_-]", maxOrderID))
+	}
+	if !isID(tenant, maxTenant) {
+		return nil, invalid("tenant", fmt.Sprintf("must be at most %d of [A-Za-z0-9_-]", maxTenant))
+	}
+	return &work{c: c, caller: ctx, key: Key{tenant, orderID}, tried: map[string]bool{}}, nil
+}
+
+func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	w, err := c.work(ctx, o.ID)
+	if err != nil {
+		return nil, err
+	}
+	order := o.clone()
+	candidates, err := w.candidates(&order)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fault.New(fault.Canceled, err)
+	}
+	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+		if err := w.claim(ctx, c.rules.Join, w.admit(&order)); err != nil {
+			return w.joined(ctx, err)
+		}
+		defer w.release(ctx)
+		return w.attempts(ctx, &order, candidates, commit)
+	})
+}
+
+// candidates are the providers that can take the order, in order of preference;
+// the others are noted with their reasons.
+func (w *work) candidates(o *Order) ([]string, error) {
+	var names []string
+	var reasons []error
+	for _, name := range w.c.names() {
+		a := &Attempt{Tenant: w.key.Tenant, Order: o, Provider: name, Method: byPath(o.Methods, name), Payee: byPath(o.Payees, name)}
+		g, rest := w.c.gateway(name)
+		if rest != "" {
+			a.Provider = rest
+		}
+		if err := g.CanTake(a); err != nil {
+			w.skipped = append(w.skipped, Skipped{name, err})
+			reasons = append(reasons, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return nil, fault.New(fault.Unsupported, fmt.Errorf("payment: no provider can take this order: %w", errors.Join(reasons...)))
+	}
+	return names, nil
+}
+
+// byPath is what a map says of a provider, by its path or by its own name.
+func byPath[V any](m map[string]V, provider string) V {
+	if v, ok := m[provider]; ok {
+		return v
+	}
+	return m[path.Base(provider)]
+}
+
+// admit lets an order into the journal, or compares it with what is there.
+func (w *work) admit(o *Order) func(e *Entry) error {
+	return func(e *Entry) error {
+		if len(e.Attempts) == 0 {
+			e.Order = *o
+			return nil
+		}
+		if field := o.conflict(&e.Order); field != "" {
+			return fault.New(fault.Conflict, &FieldError{field, "differs from what was asked for before under this id"})
+		}
+		if len(e.Attempts) >= maxAttempts {
+			return fault.New(fault.Conflict, &FieldError{"id", "has too many attempts"})
+		}
+		return nil
+	}
+}
+
+// conflict names the first term in which two calls for one order differ.
+func (o *Order) conflict(first *Order) string {
+	switch {
+	case o.Amount.Minor != first.Amount.Minor:
+		return "amount.minor"
+	case o.currency() != first.currency():
+		return "amount.currency"
+	case !maps.Equal(o.Payees, first.Payees):
+		return "payees"
+	case o.Fee != first.Fee:
+		return "fee"
+	case o.Hold != first.Hold:
+		return "hold"
+	case o.User != first.User:
+		return "user"
+	}
+	return ""
+}
+
+// joined is the answer where the lease could not be had.
+func (w *work) joined(ctx context.Context, err error) (*Result, error) {
+	if !errors.Is(err, ErrInProgress) {
+		return nil, err
+	}
+	e, lookErr := w.c.book.Entry(ctx, w.key)
+	if lookErr != nil {
+		return nil, err
+	}
+	r := e.result()
+	if r.Status == Canceled { // its next attempt is only just beginning
+		r.Status = Unknown
+	}
+	return r, err
+}
+
+// attempts goes on with the newest attempt, or begins others, until one has an
+// answer for the caller.
+func (w *work) attempts(ctx context.Context, o *Order, candidates []string, commit bool) (*Result, error) {
+	again, err := w.again(ctx, o)
+	if err != nil {
+		return w.result(), err
+	}
+	for {
+		if again {
+			name := w.nextOf(candidates)
+			if name == "" {
+				return w.exhausted()
+			}
+			if err := w.note(ctx, o, name); err != nil {
+				return nil, notSent(err)
+			}
+		}
+		w.others = w.nextOf(candidates) != ""
+		r, err := w.drive(ctx, commit)
+		if !errors.Is(err, errAnother) {
+			return r, err
+		}
+		again = true
+	}
+}
+
+// errAnother: the attempt was fenced, and another provider may try.
+var errAnother = errors.New("payment: another provider may try")
+
+// again says whether the order needs a new attempt.
+func (w *work) again(ctx context.Context, o *Order) (bool, error) {
+	a := w.e.last()
+	switch {
+	case a == nil:
+		return true, nil
+	case w.e.paid() != nil || a.State == AttemptHeld || a.State == AttemptCapturing || a.State == AttemptVoiding:
+		return false, nil
+	case a.State == AttemptFenced:
+		return true, nil
+	case maps.Equal(o.Methods, a.Methods) && o.Try <= a.Try:
+		if !a.State.Settled() && a.State != AttemptNoted {
+			w.resumed(ctx)
+		}
+		return w.e.last().State == AttemptFenced, nil
+	case !a.State.Settled():
+		if err := w.makeRoom(ctx); err != nil {
+			return false, err
+		}
+	}
+	return w.e.last().State.Settled(), nil
+}
+
+// makeRoom sees to it that the former attempt can't move money any more, for
+// another one. It may turn out that it has.
+func (w *work) makeRoom(ctx context.Context) error {
+	if err := w.settle(ctx); err != nil {
+		return err
+	}
+	switch w.e.last().State {
+	case AttemptPrepared, AttemptOpen:
+		return w.fence(ctx, AttemptFenced, "another attempt was asked for")
+	case AttemptCommitting, AttemptProcessing:
+		return fault.New(fault.Conflict, errors.New("payment: the former attempt isn't settled yet"))
+	}
+	return nil
+}
+
+// nextOf is the first of the candidates that this call hasn't tried.
+func (w *work) nextOf(candidates []string) string {
+	for _, name := range candidates {
+		if !w.tried[name] {
+			return name
+		}
+	}
+	return ""
+}
+
+// note writes a new attempt into the journal, before anything is sent.
+func (w *work) note(ctx context.Context, o *Order, provider string) error {
+	w.tried[provider] = true
+	w.fresh = nil
+	return w.update(ctx, func(e *Entry) error {
+		now := w.c.rules.Now()
+		e.Order.ReturnURL, e.Order.CancelURL, e.Order.Presence, e.Order.Save = o.ReturnURL, o.CancelURL, o.Presence, o.Save
+		e.Order.Description, e.Order.Expires = o.Description, o.Expires
+		if e.Order.Expires.IsZero() {
+			e.Order.Expires = now.Add(defaultExpires)
+		}
+		e.Rounds = 0
+		e.Attempts = append(e.Attempts, AttemptRecord{
+			Number: len(e.Attempts) + 1, Provider: provider, Identity: w.c.identity(provider), Methods: maps.Clone(o.Methods),
+			Method: byPath(o.Methods, provider), Try: o.Try, State: AttemptNoted, Began: now,
+		})
+		return nil
+	})
+}
+
+// exhausted is the end where no provider is left: nothing moved.
+func (w *work) exhausted() (*Result, error) {
+	if len(w.failures) == 0 {
+		return w.result(), nil
+	}
+	last := w.failures[len(w.failures)-1]
+	out := &fault.Error{Kind: fault.KindOf(last), Op: "payment.charge", Err: errors.Join(w.failures...)}
+	if fault.MayHaveActed(last) { // a prepare, which moves nothing, and is fenced
+		out.Kind = fault.Unavailable
+	}
+	if f, ok := fault.As(last); ok {
+		out.Provider, out.Code, out.RequestID, out.RetryAfter = f.Provider, f.Code, f.RequestID, f.RetryAfter
+	}
+	return nil, out
+}
+
+// drive takes the newest attempt as far as it goes.
+func (w *work) drive(ctx context.Context, commit bool) (*Result, error) {
+	for {
+		a := w.e.last()
+		var err error
+		switch {
+		case a.State == AttemptNoted:
+			err = w.prepare(ctx)
+		case a.State == AttemptPrepared && !a.Approval && commit:
+			err = w.commit(ctx)
+		default:
+			r := w.result()
+			return r, r.unknown(w.cause)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// resumed learns how the newest attempt stands, where an earlier call left it.
+func (w *work) resumed(ctx context.Context) {
+	if err := w.settle(ctx); err != nil {
+		w.cause = err
+	}
+}

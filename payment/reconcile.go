@@ -1,0 +1,174 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// When an order is looked after that nobody calls for.
+const (
+	firstLook     = 30 * time.Second // after a step whose end isn't known; doubled each time
+	longestLook   = time.Hour
+	actionLook    = 10 * time.Minute // while the customer has something to do
+	abandoned     = time.Hour        // after which what was prepared and not committed is fenced
+	holdWarning   = 24 * time.Hour
+	unsettledFrom = time.Hour // from when on what isn't known is reported
+)
+
+// due is when an entry is to be looked after next; zero where it is at its end.
+func (c *Client) due(e *Entry) time.Time {
+	now := c.rules.Now()
+	look := min(firstLook<<min(e.Rounds, 10), longestLook)
+	for _, r := range e.Refunds {
+		if r.State == RefundPending || r.State == RefundUnknown {
+			return now.Add(look)
+		}
+	}
+	a := e.last()
+	if a == nil {
+		return time.Time{}
+	}
+	switch a.State {
+	case AttemptNoted, AttemptCommitting, AttemptCapturing, AttemptVoiding, AttemptProcessing:
+		return now.Add(look)
+	case AttemptPrepared:
+		if !a.Approval {
+			return a.Began.Add(abandoned)
+		}
+		return sooner(now.Add(actionLook<<min(e.Rounds, 6)), e.Order.Expires)
+	case AttemptOpen:
+		return sooner(now.Add(actionLook<<min(e.Rounds, 6)), e.Order.Expires)
+	case AttemptHeld:
+		if warn := a.HeldUntil.Add(-holdWarning); !a.HeldUntil.IsZero() && warn.After(now) {
+			return warn
+		}
+		return now.Add(longestLook)
+	}
+	return time.Time{}
+}
+
+func sooner(a, b time.Time) time.Time {
+	if b.IsZero() || a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// Reconcile looks after orders until ctx ends, every so often and at once: it
+// asks the providers how what isn't known has ended, commits what the customer
+// has approved, and fences what nobody wants any more. Any number of processes may
+// do so. Its error is that of wrong arguments: what fails comes again, and is
+// reported to the handler as [Unsettled] when it has lasted an hour.
+func (c *Client) Reconcile(ctx context.Context, every time.Duration) error {
+	if every <= 0 {
+		return invalid("every", "must be positive")
+	}
+	for {
+		_, _ = c.ReconcileOnce(ctx)
+		select { // spread, so that many processes don't ask at once
+		case <-time.After(every/2 + rand.N(every)):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// reconciledAtOnce bounds what one round reads of the journal.
+const reconciledAtOnce = 100
+
+// ReconcileOnce is one round of Reconcile, for a scheduler of one's own: it looks
+// after all orders that are due and answers how many those were.
+func (c *Client) ReconcileOnce(ctx context.Context) (int, error) {
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
+	defer c.running.Done()
+	start, n := c.rules.Now(), 0
+	for ctx.Err() == nil {
+		keys, err := c.book.Due(ctx, start, reconciledAtOnce)
+		if err != nil || len(keys) == 0 {
+			return n, err
+		}
+		progress := false
+		for _, k := range keys {
+			if ctx.Err() != nil {
+				return n, nil
+			}
+			if c.lookAfter(ctx, k) {
+				n++
+				progress = true
+			}
+		}
+		if !progress { // others work on all of them
+			return n, nil
+		}
+	}
+	return n, nil
+}
+
+// lookAfter settles one order, unless somebody else works on it.
+func (c *Client) lookAfter(ctx context.Context, k Key) bool {
+	w := &work{c: c, caller: ctx, key: k, tried: map[string]bool{}}
+	ctx = context.WithoutCancel(ctx)
+	err := w.tryClaim(ctx, func(e *Entry) error {
+		if e.Due.IsZero() || e.Due.After(c.rules.Now()) {
+			return errNotDue
+		}
+		e.Rounds++
+		return mustExist(e)
+	})
+	if err != nil {
+		return false
+	}
+	defer w.release(ctx)
+	_, err = w.resume(ctx)
+	if err == nil {
+		err = w.tidy(ctx)
+	}
+	w.report(ctx, err)
+	return true
+}
+
+var errNotDue = errors.New("payment: not due")
+
+// tidy fences what was prepared and never committed.
+func (w *work) tidy(ctx context.Context) error {
+	a := w.e.last()
+	if a == nil || a.State != AttemptPrepared || a.Approval || w.c.rules.Now().Before(a.Began.Add(abandoned)) {
+		return nil
+	}
+	return w.fence(ctx, AttemptFenced, "nobody committed it")
+}
+
+// report tells the handler of what doesn't come to an end, and of holds that do.
+func (w *work) report(ctx context.Context, cause error) {
+	a := w.e.last()
+	if a == nil || w.c.handler == nil {
+		return
+	}
+	now := w.c.rules.Now()
+	event := Event{Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.result()}
+	switch {
+	case a.State == AttemptHeld && !a.HeldUntil.IsZero() && !now.Before(a.HeldUntil.Add(-holdWarning)):
+		event.Type = HoldEnding
+	case (a.State.doubtful() || cause != nil && !errors.Is(cause, fault.Conflict) || w.openRefund(now)) && now.Sub(a.Began) >= unsettledFrom:
+		event.Type = Unsettled
+	default:
+		return
+	}
+	_ = w.c.handler(ctx, event) // it comes again
+}
+
+// openRefund reports whether a refund's end has been unknown for long.
+func (w *work) openRefund(now time.Time) bool {
+	for _, r := range w.e.Refunds {
+		if r.State == RefundUnknown && now.Sub(r.Began) >= unsettledFrom {
+			return true
+		}
+	}
+	return false
+}

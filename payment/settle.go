@@ -1,0 +1,133 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// Resume says how an order stands, for the page that the customer comes back to,
+// for polling, after an error, after a crash. It asks the provider, under the
+// order's lease, and believes nothing else; what the customer has approved is
+// committed, what was begun is brought to its end. An order that isn't there is
+// fault.NotFound; one that another call works on [ErrInProgress], with a result.
+func (c *Client) Resume(ctx context.Context, orderID string) (*Result, error) {
+	w, err := c.work(ctx, orderID)
+	if err != nil {
+		return nil, err
+	}
+	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
+			return w.joined(ctx, err)
+		}
+		defer w.release(ctx)
+		return w.resume(ctx)
+	})
+}
+
+// resume settles what can be settled, and says how the order stands.
+func (w *work) resume(ctx context.Context) (*Result, error) {
+	if w.e.last() != nil {
+		if err := w.settle(ctx); err != nil {
+			return w.result(), err
+		}
+	}
+	w.settleRefunds(ctx)
+	r := w.result()
+	return r, r.unknown(w.cause)
+}
+
+// resendWithin is how long after its beginning an attempt that was to be committed
+// is committed once more; later it is rather fenced: nobody waits for it.
+const resendWithin = time.Hour
+
+// settle asks the provider how the newest attempt stands, and brings to its end
+// what was begun.
+func (w *work) settle(ctx context.Context) error {
+	a := w.e.last()
+	switch {
+	case a.State == AttemptNoted: // its id was never learnt, so nobody can commit it
+		return w.mark(ctx, AttemptFenced, "it was cut off")
+	case a.State.Settled(), a.State == AttemptPrepared && !a.Approval:
+		return nil
+	}
+	p, err := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
+	switch {
+	case err != nil:
+		w.cause = err
+		if a.State.doubtful() {
+			return nil // Unknown says so
+		}
+		return err
+	case a.State == AttemptCommitting && p.State == Prepared:
+		return w.uncommitted(ctx)
+	case (a.State == AttemptCapturing || a.State == AttemptVoiding) && p.State == Held:
+		return w.repeatHeld(ctx)
+	case a.State == AttemptPrepared && p.State == Prepared && p.Action == nil: // approved
+		if err := w.learn(ctx, p); err != nil {
+			return err
+		}
+		return w.orElseUnknown(w.commit(ctx))
+	}
+	if err := w.learn(ctx, p); err != nil {
+		return err
+	}
+	if (p.State == Prepared || p.State == Actionable) && !w.e.Order.Expires.After(w.c.rules.Now()) {
+		return w.fence(ctx, AttemptEnded, "expired")
+	}
+	return w.duplicates(ctx)
+}
+
+// uncommitted is an attempt that was to be committed, and wasn't when it was
+// looked up. The commit may still be on its way, from us or from a process that
+// sleeps.
+func (w *work) uncommitted(ctx context.Context) error {
+	if w.c.rules.Now().Sub(w.e.last().Began) > resendWithin {
+		p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
+		switch {
+		case err == nil && p.State == Ended:
+			return w.mark(ctx, AttemptFenced, "it was cut off")
+		case err == nil && p.State != Prepared:
+			return w.learn(ctx, p)
+		case err != nil && !errors.Is(err, fault.Unsupported):
+			w.cause = err
+			return nil
+		}
+	}
+	return w.orElseUnknown(w.resend(ctx))
+}
+
+// orElseUnknown: no other provider is tried where nobody asked to be charged now.
+func (w *work) orElseUnknown(err error) error {
+	if errors.Is(err, errAnother) {
+		w.cause = w.failures[len(w.failures)-1]
+		return nil
+	}
+	return err
+}
+
+// duplicates gives back what a second attempt of the order took.
+func (w *work) duplicates(ctx context.Context) error {
+	first := w.e.paid()
+	if first == nil || w.c.rules.KeepDuplicates {
+		return nil
+	}
+	for i := range w.e.Attempts {
+		a := &w.e.Attempts[i]
+		if a.State != AttemptPaid || a.Number == first.Number {
+			continue
+		}
+		_, err := w.c.refundOf(ctx, w.key, a.Number, "duplicate-"+first.Provider, Money{})
+		if err != nil && !errors.Is(err, fault.Conflict) {
+			return err
+		}
+		e, err := w.c.book.Entry(ctx, w.key)
+		if err != nil {
+			return err
+		}
+		w.e = e
+	}
+	return nil
+}

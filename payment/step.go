@@ -1,0 +1,264 @@
+package payment
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// notSent is the error where the journal could not be told before a step: nothing
+// was sent.
+func notSent(err error) error {
+	switch fault.KindOf(err) {
+	case fault.Conflict, fault.NotFound, fault.Invalid:
+		return err
+	}
+	return fault.New(fault.Unavailable, fmt.Errorf("payment: nothing was sent, since the journal can't be written: %w", err))
+}
+
+// prepare makes the newest attempt known to its provider. It has been noted.
+func (w *work) prepare(ctx context.Context) error {
+	p, err := w.ask(ctx, opPrepare, w.patience(), Gateway.Prepare)
+	if err == nil {
+		return w.learn(ctx, p)
+	}
+	return w.failed(ctx, prepareStep, err)
+}
+
+// patience is how long a provider may take to prepare: while another is left, no
+// more than lets that one have its turn.
+func (w *work) patience() time.Duration {
+	within := prepareWithin
+	if w.others {
+		within = Policy.Timeout
+		if deadline, ok := w.caller.Deadline(); ok {
+			within = min(within, time.Until(deadline)/2)
+		}
+	}
+	return within
+}
+
+// failed ends an attempt that provably moved nothing and can't any more: by the
+// note that keeps everybody from committing it.
+func (w *work) failed(ctx context.Context, s step, err error) error {
+	what := after(s, err, w.c.rules.FailoverOnDenied)
+	if s == prepareStep && errors.Is(err, fault.Conflict) { // a key that was used for something else stays so
+		return err
+	}
+	if markErr := w.mark(ctx, AttemptFenced, ""); markErr != nil {
+		return errors.Join(err, notSent(markErr))
+	}
+	if what != tryAnother {
+		return err
+	}
+	w.failures = append(w.failures, err)
+	return errAnother
+}
+
+// mark notes a state that the provider hasn't told.
+func (w *work) mark(ctx context.Context, state AttemptState, reason string) error {
+	return w.update(ctx, func(e *Entry) error {
+		a := w.of(e)
+		a.State, a.Approval, a.Reason = state, false, cmp.Or(reason, a.Reason)
+		if state.Settled() {
+			a.Settled = w.c.rules.Now()
+		}
+		return nil
+	})
+}
+
+// commit notes that money may move, and moves it. Nothing is sent unless the note
+// is known to be there.
+func (w *work) commit(ctx context.Context) error {
+	if err := w.caller.Err(); err != nil {
+		return fault.New(fault.Canceled, errors.Join(errGone, err))
+	}
+	err := w.update(ctx, func(e *Entry) error {
+		a := e.last()
+		if w.fresh != nil {
+			a.learn(w.fresh, w.c.rules.Now())
+		}
+		if a.State != AttemptPrepared {
+			return errLeaseLost
+		}
+		a.State, a.Approval = AttemptCommitting, false
+		a.Committer = cmp.Or(a.Committer, w.token)
+		return nil
+	})
+	if err != nil {
+		return notSent(err)
+	}
+	w.committing.Store(true)
+	return w.send(ctx)
+}
+
+// send commits an attempt that is noted as committing.
+func (w *work) send(ctx context.Context) error {
+	first := w.e.last().Committer == w.token && !w.e.last().Recommitted
+	p, err := w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)
+	switch {
+	case err == nil:
+		return w.learn(ctx, p)
+	case first && after(commitStep, err, w.c.rules.FailoverOnDenied) != settle:
+		// Nobody else has ever had the right to commit it, and we provably did not.
+		return w.failed(ctx, commitStep, err)
+	}
+	w.cause = err
+	return w.resolve(ctx)
+}
+
+// resolve finds out how a commit ended that may have moved money. It stays
+// committing where that can't be learnt.
+func (w *work) resolve(ctx context.Context) error {
+	p, err := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
+	if err != nil {
+		return nil //nolint:nilerr // it isn't known, as before
+	}
+	if p.State != Prepared {
+		return w.learn(ctx, p)
+	}
+	if w.others { // the commit may still be on its way: a fence that holds decides
+		p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
+		switch {
+		case err == nil && p.State == Ended:
+			w.failures = append(w.failures, w.cause)
+			if err := w.mark(ctx, AttemptFenced, "it could not be committed"); err != nil {
+				return notSent(err)
+			}
+			return errAnother
+		case err == nil:
+			return w.learn(ctx, p)
+		case !errors.Is(err, fault.Unsupported):
+			return nil
+		}
+	}
+	return w.resend(ctx)
+}
+
+// resend commits once more, with the same key, what was not committed when it was
+// looked up. The provider's own object keeps it from being paid twice.
+func (w *work) resend(ctx context.Context) error {
+	err := w.update(ctx, func(e *Entry) error {
+		a := e.last()
+		a.Recommitted = a.Recommitted || a.Committer != w.token
+		return nil
+	})
+	if err != nil {
+		return notSent(err)
+	}
+	w.committing.Store(true)
+	p, err := w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)
+	if err != nil {
+		w.cause = err
+		return nil //nolint:nilerr // it isn't known, as before
+	}
+	return w.learn(ctx, p)
+}
+
+// learn records how the attempt stands. What is true stays true where the
+// journal can't be told; but a payment that the customer could complete is not
+// handed out before it is recorded.
+func (w *work) learn(ctx context.Context, p *Payment) error {
+	if err := w.matches(ctx, p); err != nil {
+		return err
+	}
+	w.fresh = p
+	now := w.c.rules.Now()
+	err := w.update(ctx, func(e *Entry) error {
+		w.of(e).learn(p, now)
+		if w.hint != nil && w.hint.Subject == AboutPayment { // it has had its effect
+			e.see(w.hint.key(w.of(e).Provider))
+		}
+		return nil
+	})
+	if err == nil {
+		return nil
+	}
+	if p.State == Prepared || p.State == Actionable {
+		return notSent(err)
+	}
+	w.unrecorded = true
+	w.e = w.e.Clone()
+	w.of(w.e).learn(p, now)
+	return nil
+}
+
+// errMismatch is why a payment isn't believed.
+var errMismatch = errors.New("payment: the provider's payment isn't the one that was asked for")
+
+// matches refuses what isn't the payment that was asked for: that is never a
+// success.
+func (w *work) matches(ctx context.Context, p *Payment) error {
+	a := w.of(w.e)
+	amount := p.Amount == Money{} || p.Amount == w.e.Order.Amount
+	ours := p.Reference.Order == "" || p.Reference.Order == w.key.Order && p.Reference.Tenant == w.key.Tenant && p.Reference.Attempt == a.Number
+	if amount && ours && p.Live == a.Identity.Live {
+		return nil
+	}
+	event := Event{Type: Mismatch, Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.result()}
+	if w.c.handler != nil {
+		_ = w.c.handler(ctx, event) // nothing was changed that could be undone
+	}
+	return &fault.Error{Kind: fault.Uncertain, Provider: a.Provider, Op: opLookUp.Name, Err: errMismatch}
+}
+
+// learn takes over how the payment stands at its provider. Money that was taken
+// stays taken, whatever comes after it; what we have fenced off stays so unless
+// money moved all the same.
+func (a *AttemptRecord) learn(p *Payment, now time.Time) {
+	a.PaymentID, a.ChargeID = cmp.Or(p.ID, a.PaymentID), cmp.Or(p.ChargeID, a.ChargeID)
+	a.AuthorizationID = cmp.Or(p.AuthorizationID, a.AuthorizationID)
+	if p.Refunded.Minor > a.Refunded.Minor {
+		a.Refunded = p.Refunded
+	}
+	if p.Saved != (Method{}) {
+		a.Saved = p.Saved
+	}
+	moved := p.State == Paid || p.State == Held || p.State == Processing
+	if a.State == AttemptPaid && p.State != Paid || a.State.Settled() && !moved {
+		return
+	}
+	a.Approval, a.Decline, a.Reason, a.HeldUntil = false, p.Decline, p.Reason, p.HeldUntil
+	switch p.State {
+	case Prepared:
+		a.State, a.Approval = AttemptPrepared, p.Action != nil
+	case Actionable:
+		a.State = AttemptOpen
+	case Processing:
+		a.State = AttemptProcessing
+	case Held:
+		a.State = AttemptHeld
+	case Paid:
+		a.State, a.Captured = AttemptPaid, p.Captured
+	case Refused:
+		a.State = AttemptDeclined
+	case Ended:
+		a.State = AttemptEnded
+	}
+	a.Settled = time.Time{}
+	if a.State == AttemptPaid || a.State.Settled() {
+		a.Settled = now
+	}
+}
+
+// fence sees to it that the newest attempt can't move money any more, and notes
+// it as to. Where the provider can't, the note is enough for one that is prepared,
+// since nobody commits it against the journal; nothing else is.
+func (w *work) fence(ctx context.Context, to AttemptState, reason string) error {
+	p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
+	switch {
+	case err == nil && p.State == Ended:
+		return w.mark(ctx, to, reason)
+	case err == nil && p.State != Prepared:
+		return w.learn(ctx, p)
+	case err != nil && !errors.Is(err, fault.Unsupported):
+		return err
+	case w.e.last().State != AttemptPrepared:
+		return fault.New(fault.Conflict, errors.New("payment: the former attempt may still be paid, and this provider can't prevent it"))
+	}
+	return w.mark(ctx, to, reason)
+}

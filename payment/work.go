@@ -1,0 +1,271 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
+)
+
+// work is what one call does on one order, under a lease.
+type work struct {
+	c      *Client
+	caller context.Context //nolint:containedctx // that of the caller, who may go while the work goes on
+	key    Key
+	token  int64
+	e      *Entry
+	// number is the attempt in work, the newest where it is zero.
+	number int
+	// hint is the webhook that the work is for.
+	hint *Hint
+	// fresh is how the newest attempt stands at its provider, where this call has
+	// learnt it.
+	fresh *Payment
+	// unrecorded: the journal could not be told how a step ended.
+	unrecorded bool
+	// committing: money may move from here on, whoever has gone.
+	committing atomic.Bool
+	// cause is why something isn't known.
+	cause    error
+	skipped  []Skipped
+	tried    map[string]bool // providers that this call has tried
+	failures []error         // why they were given up
+	others   bool            // another candidate is left
+}
+
+// errGone is why a step was not begun.
+var errGone = errors.New("payment: the caller gave up before anything moved")
+
+// detached runs do in a goroutine of its own, since what has begun must end and be
+// recorded, and returns when the caller gives up. A panic is raised again in the
+// caller's goroutine, where he is still there.
+func (c *Client) detached(ctx context.Context, w *work, do func(ctx context.Context) (*Result, error)) (*Result, error) {
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	type outcome struct {
+		result *Result
+		err    error
+		panic  any
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer c.running.Done()
+		out := outcome{panic: errGoexit}
+		defer func() { done <- out }()
+		defer func() {
+			if p := recover(); p != nil {
+				out.panic = p
+			}
+		}()
+		out.result, out.err = do(context.WithoutCancel(ctx))
+		out.panic = nil
+	}()
+	select {
+	case out := <-done:
+		if out.panic != nil {
+			panic(out.panic)
+		}
+		return out.result, out.err
+	case <-ctx.Done():
+		return w.left(ctx.Err())
+	}
+}
+
+var errGoexit = errors.New("payment: a Gateway ended its goroutine")
+
+// left is what a caller is told who goes while the work goes on.
+func (w *work) left(cause error) (*Result, error) {
+	if !w.committing.Load() {
+		return nil, &fault.Error{Kind: fault.Canceled, Op: opPrepare.Name, Err: cause}
+	}
+	return &Result{Tenant: w.key.Tenant, Order: w.key.Order, Status: Unknown},
+		&fault.Error{Kind: fault.Uncertain, Op: opCommit.Name, Err: cause}
+}
+
+// claim waits for the lease on the entry, and fails with [ErrInProgress] where
+// another call has it for too long. prepare may change the entry, or refuse, with
+// the lease in hand.
+func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *Entry) error) error {
+	until := time.Now().Add(wait)
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		err := w.tryClaim(ctx, prepare)
+		if !errors.Is(err, ErrInProgress) {
+			return err
+		}
+		if left := time.Until(until); left < pause {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-w.caller.Done():
+			return err
+		}
+	}
+}
+
+// tryClaim takes the lease where it is free. A claim whose commit was lost is
+// found again by what it wrote.
+func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error {
+	if e, err := w.c.book.Entry(ctx, w.key); err == nil && w.held(e) {
+		return inProgress()
+	}
+	e, err := w.c.book.Update(ctx, w.key, func(_ context.Context, e *Entry) error {
+		if w.held(e) {
+			return inProgress()
+		}
+		now := w.c.rules.Now()
+		if e.Version == 0 {
+			e.Created = now
+		}
+		if err := prepare(e); err != nil {
+			return err
+		}
+		e.Lease = Lease{Token: e.Lease.Token + 1, Until: now.Add(w.c.rules.Lease)}
+		e.Due, e.Updated = e.Lease.Until, now
+		return nil
+	})
+	if err != nil { // of an uncertain one too: the lease that may be there runs out
+		return err
+	}
+	w.e, w.token = e, e.Lease.Token
+	return nil
+}
+
+func (w *work) held(e *Entry) bool {
+	return e.Lease.Until.After(w.c.rules.Now())
+}
+
+func inProgress() error { return fault.New(fault.Conflict, ErrInProgress) }
+
+// update changes the entry under the lease, and tells the handler what that means,
+// in the same transaction. Where the journal can't say whether it was stored, it
+// is asked.
+func (w *work) update(ctx context.Context, change func(e *Entry) error) error {
+	ctx, cancel := context.WithTimeout(ctx, recordWithin)
+	defer cancel()
+	writes := w.e.Lease.Writes + 1
+	e, err := w.c.book.Update(ctx, w.key, func(ctx context.Context, e *Entry) error {
+		if e.Lease.Token != w.token {
+			return errLeaseLost
+		}
+		if e.Lease.Writes == writes { // an uncertain one had been stored after all
+			return nil
+		}
+		now := w.c.rules.Now()
+		was := e.Clone()
+		if err := change(e); err != nil {
+			return err
+		}
+		e.Lease.Until, e.Lease.Writes, e.Updated = now.Add(w.c.rules.Lease), writes, now
+		e.Due = e.Lease.Until
+		return w.c.tell(ctx, w.hint, changes(was, e))
+	})
+	if errors.Is(err, fault.Uncertain) {
+		e, err = w.reread(ctx, writes)
+	}
+	if err != nil {
+		return err
+	}
+	w.e = e
+	return nil
+}
+
+// reread asks whether the entry was stored.
+func (w *work) reread(ctx context.Context, writes int64) (*Entry, error) {
+	e, err := w.c.book.Entry(ctx, w.key)
+	switch {
+	case err != nil:
+		return nil, fault.New(fault.Uncertain, err)
+	case e.Lease.Token != w.token:
+		return nil, errLeaseLost
+	case e.Lease.Writes != writes:
+		return nil, fault.New(fault.Unavailable, errors.New("payment: the journal lost what it was told"))
+	}
+	return e, nil
+}
+
+// tell hands events to the handler.
+func (c *Client) tell(ctx context.Context, hint *Hint, events []Event) error {
+	if c.handler == nil {
+		return nil
+	}
+	for _, e := range events {
+		e.Hint = hint
+		if err := c.handler(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release ends the lease, and says when the entry is next looked after.
+func (w *work) release(ctx context.Context) {
+	if w.e == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordWithin)
+	defer cancel()
+	_, _ = w.c.book.Update(ctx, w.key, func(_ context.Context, e *Entry) error { // else it runs out
+		if e.Lease.Token != w.token {
+			return errLeaseLost
+		}
+		e.Lease.Until = time.Time{}
+		e.Due = w.c.due(e)
+		return nil
+	})
+}
+
+// result is what the caller is told.
+func (w *work) result() *Result {
+	r := w.e.result()
+	r.Skipped, r.Recorded = w.skipped, !w.unrecorded
+	if w.fresh != nil && r.Status == NeedsAction && w.fresh.Action != nil {
+		action := *w.fresh.Action
+		if action.Provider == "" {
+			action.Provider = r.Provider
+		}
+		r.Action = &action
+	}
+	return r
+}
+
+// of is the attempt in work.
+func (w *work) of(e *Entry) *AttemptRecord {
+	if w.number > 0 {
+		return e.attempt(w.number)
+	}
+	return e.last()
+}
+
+// gatewayAttempt is what a Gateway gets of an attempt.
+func (e *Entry) gatewayAttempt(a *AttemptRecord) *Attempt {
+	order := e.Order.clone()
+	order.Methods = a.Methods
+	return &Attempt{
+		Tenant: e.Key.Tenant, Order: &order, Number: a.Number, Identity: a.Identity, Provider: a.Provider,
+		Method: a.Method, Payee: byPath(order.Payees, a.Provider), PaymentID: a.PaymentID, ChargeID: a.ChargeID,
+		AuthorizationID: a.AuthorizationID, Began: a.Began,
+	}
+}
+
+// ask calls a method of the attempt's provider, within a time of its own.
+func (w *work) ask(ctx context.Context, op resilience.Op, within time.Duration, method func(Gateway, context.Context, *Attempt) (*Payment, error)) (*Payment, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	a := w.e.gatewayAttempt(w.of(w.e))
+	if a.PaymentID == "" && w.hint != nil {
+		a.PaymentID = w.hint.PaymentID // the prepare's answer was lost
+	}
+	p, err := pinned(ctx, w.c, a.Provider, op, method, a)
+	if err != nil && w.caller.Err() == nil && errors.Is(err, fault.Canceled) { // our own time was up
+		f, _ := fault.As(err)
+		c := *f
+		c.Kind = fault.Uncertain
+		return p, &c
+	}
+	return p, err
+}
