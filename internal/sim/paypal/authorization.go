@@ -83,10 +83,13 @@ func (a *authorization) status() string {
 
 // refreshAuthorization voids one whose time is over (page "Webhook event names", PAYMENT.AUTHORIZATION.VOIDED).
 func (s *Sim) refreshAuthorization(a *authorization, now time.Time) {
-	if a.state != created && a.state != "PENDING" || now.Before(a.expires) || !a.open() {
+	if now.Before(a.expires) || !a.open() && a.state != "PENDING" {
 		return
 	}
 	a.state, a.lapsed, a.updated = voided, true, a.expires
+	if a.captured() == 0 {
+		a.order.status, a.order.updated = voided, a.expires
+	}
 	s.emitAuthorization(a, "PAYMENT.AUTHORIZATION.VOIDED")
 }
 
@@ -169,9 +172,6 @@ func (s *Sim) takeHeld(c *call, a *authorization, amount money, outcome Outcome)
 	if taken.invoice == "" {
 		taken.invoice = a.unit.invoice
 	}
-	if taken.invoice != "" {
-		s.invoices[a.unit.payeeName()+"\n"+taken.invoice] = a.order.id
-	}
 	a.root.captures = append(a.root.captures, taken)
 	a.updated = c.now
 	s.take(c, taken, outcome)
@@ -193,8 +193,7 @@ func (s *Sim) capturable(c *call, a *authorization) (money, *problem) {
 	case !a.open():
 		return money{}, issue("AUTHORIZATION_ALREADY_CAPTURED")
 	}
-	invoice := text(c.record(), "invoice_id")
-	if paid := s.invoices[a.unit.payeeName()+"\n"+invoice]; invoice != "" && paid != "" && paid != a.order.id && !a.order.account.ReuseInvoices {
+	if s.paidBefore(a.order, a.unit, text(c.record(), "invoice_id")) {
 		return money{}, issue("DUPLICATE_INVOICE_ID")
 	}
 	raw := record(c.record(), "amount")
@@ -222,7 +221,7 @@ func (s *Sim) voidAuthorization(c *call) (answer, *problem) {
 	switch {
 	case a.root != a:
 		return answer{}, issue("CANNOT_BE_VOIDED")
-	case a.state == voided:
+	case a.state == voided, a.state == "DENIED": // Of DENIED unverified.
 		return answer{}, issue("PREVIOUSLY_VOIDED")
 	case a.state == created && !a.open():
 		return answer{}, issue("PREVIOUSLY_CAPTURED")

@@ -3,6 +3,7 @@ package paypal
 import (
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -86,9 +87,7 @@ func withQuery(to string, add url.Values) string {
 		return ""
 	}
 	query := u.Query()
-	for name, values := range add {
-		query[name] = values
-	}
+	maps.Copy(query, add)
 	u.RawQuery = query.Encode()
 	return u.String()
 }

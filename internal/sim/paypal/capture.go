@@ -37,6 +37,9 @@ func (s *Sim) take(c *call, taken *capture, outcome Outcome) {
 	case taken.state == "PENDING" && taken.reason == "":
 		taken.reason = "PENDING_REVIEW"
 	}
+	if taken.invoice != "" && (taken.state == completed || taken.state == "PENDING") {
+		s.invoices[invoiceKey(taken.unit, taken.invoice)] = taken.order.id
+	}
 	s.captures[taken.id] = taken
 	taken.unit.captures = append(taken.unit.captures, taken)
 	s.settled(taken, c.now)

@@ -1,6 +1,7 @@
 package paypal
 
 import (
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -47,10 +48,7 @@ func (o *order) patch(units []unit, patch object, field string) *problem {
 		return issueAt("REFERENCE_ID_NOT_FOUND", field+"/path")
 	}
 	name, op := parts[2], text(patch, "op")
-	raw := object{}
-	for k, v := range units[i].raw {
-		raw[k] = v
-	}
+	raw := maps.Clone(units[i].raw)
 	if p := applied(raw, name, op, patch["value"], field); p != nil {
 		return p
 	}

@@ -100,9 +100,6 @@ func (s *Sim) charge(c *call, o *order) *problem {
 	}
 	o.status, o.updated = completed, c.now
 	for _, u := range o.units {
-		if u.invoice != "" && outcome.Status != "DECLINED" && outcome.Status != "FAILED" {
-			s.invoices[invoiceKey(u)] = o.id
-		}
 		if o.intent == "CAPTURE" {
 			s.capture(c, o, u, outcome)
 		} else {
@@ -140,15 +137,19 @@ var buyerHelps = []string{"INSTRUMENT_DECLINED", "PAYER_ACTION_REQUIRED", "REDIR
 // checkInvoices refuses an invoice id that another order of the payee was paid with (Orders v2 specification,
 // DUPLICATE_INVOICE_ID).
 func (s *Sim) checkInvoices(o *order) *problem {
-	if o.account.ReuseInvoices {
-		return nil
-	}
 	for _, u := range o.units {
-		if paid := s.invoices[invoiceKey(u)]; u.invoice != "" && paid != "" && paid != o.id {
+		if s.paidBefore(o, u, u.invoice) {
 			return issue("DUPLICATE_INVOICE_ID")
 		}
 	}
 	return nil
 }
 
-func invoiceKey(u *unit) string { return u.payeeName() + "\n" + u.invoice }
+// paidBefore is whether another order of the payee was paid, or is being paid, with an invoice id. One order may be
+// captured more than once.
+func (s *Sim) paidBefore(o *order, u *unit, invoice string) bool {
+	paid := s.invoices[invoiceKey(u, invoice)]
+	return invoice != "" && paid != "" && paid != o.id && !o.account.ReuseInvoices
+}
+
+func invoiceKey(u *unit, invoice string) string { return u.payeeName() + "\n" + invoice }

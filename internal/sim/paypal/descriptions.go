@@ -1,9 +1,9 @@
 package paypal
 
 // descriptions are what PayPal says beside an issue (Orders v2 and Payments v2 specifications, schemas 400 to 422 of
-// the operations). PAYPAL_REQUEST_ID_PREVIOUSLY_USED and SETUP_TOKEN_NOT_TOKENIZED are from the pages of the Payment
-// Method Tokens v3 errors, REAUTHORIZATION_TOO_SOON from that of Payments v2. An issue without one here has no description.
-var descriptions = map[string]string{
+// the operations). PAYPAL_REQUEST_ID_PREVIOUSLY_USED is from the page of that error of Payment Method Tokens v3,
+// REAUTHORIZATION_TOO_SOON from that of Payments v2. An issue without one here has no description.
+var descriptions = map[string]string{ //nolint:gosec // words, not credentials
 	"ACTION_DOES_NOT_MATCH_INTENT":            "Order was created with an intent to 'CAPTURE'. Please use v2/checkout/orders/order_id/capture to complete the transaction or alternately Create an order with an intent of 'AUTHORIZE'.",
 	"AMOUNT_CHANGE_NOT_ALLOWED":               "The amount specified is different from the amount authorized by payer.",
 	"AMOUNT_MISMATCH":                         "Should equal item_total + tax_total + shipping + handling + insurance - shipping_discount - discount.",
@@ -14,6 +14,7 @@ var descriptions = map[string]string{
 	"AUTH_CAPTURE_CURRENCY_MISMATCH":          "Currency of capture must be the same as currency of authorization.",
 	"AUTH_CAPTURE_NOT_ENABLED":                "Authorization and Capture feature is not enabled for the merchant. Make sure that the recipient of the funds is a verified business account.",
 	"AUTH_CURRENCY_MISMATCH":                  "The currency specified during reauthorization should be the same as the currency specified in the original authorization. Please check the currency of the authorization for which you are trying to reauthorize and try again.",
+	"CANCEL_URL_REQUIRED":                     "The cancel url is required when attempting to vault this source.",
 	"CANNOT_BE_NEGATIVE":                      "Must be greater than or equal to 0. If the currency supports decimals, only two decimal place precision is supported.",
 	"CANNOT_BE_VOIDED":                        "A reauthorization cannot be voided. Please void the original parent authorization.",
 	"CANNOT_BE_ZERO_OR_NEGATIVE":              "Must be greater than zero. If the currency supports decimals, only two decimal place precision is supported.",
@@ -21,7 +22,6 @@ var descriptions = map[string]string{
 	"CARD_EXPIRED":                            "The card is expired",
 	"CARD_NUMBER_REQUIRED":                    "The card number is required when attempting to process payment with card.",
 	"COMPLIANCE_VIOLATION":                    "Transaction is declined due to compliance violation.",
-	"CURRENCY_NOT_SUPPORTED":                  "The currency is not supported.",
 	"DECIMALS_NOT_SUPPORTED":                  "Currency does not support decimals. Please refer to https://developer.paypal.com/docs/api/reference/currency-codes/ for more information.",
 	"DECIMAL_PRECISION":                       "If the currency supports decimals, only two decimal place precision is supported.",
 	"DUPLICATE_INVOICE_ID":                    "Duplicate Invoice ID detected. To avoid a potential duplicate transaction your account setting requires that Invoice Id be unique for each transaction.",
@@ -48,11 +48,11 @@ var descriptions = map[string]string{
 	"MISMATCHED_VAULT_ID_TO_PAYMENT_SOURCE":   "The vault_id does not match the payment_source provided. Please verify that the vault_id token used refers to the matching payment_source and try again. For example, a PayPal token cannot be passed in the vault_id field in the payment_source.card object.",
 	"MISSING_REQUIRED_PARAMETER":              "A required parameter is missing.",
 	"MULTI_CURRENCY_ORDER":                    "Multiple differing values of currency_code are not supported. Entire Order request must have the same currency_code.",
-	"NOT_ENABLED_FOR_CARD_PROCESSING":         "The recipient for which the API call is made on behalf of is not enabled for card processing. Please contact PayPal customer support.",
+	"NOT_ENABLED_FOR_CARD_PROCESSING":         "The API Caller account is not setup to be able to process card payments. Please contact PayPal customer support.",
 	"NOT_ENABLED_TO_VAULT_PAYMENT_SOURCE":     "The API caller or the merchant on whose behalf the API call is initiated is not allowed to vault the given source. Please contact PayPal customer support for assistance.",
 	"NOT_PATCHABLE":                           "Cannot be patched.",
 	"NOT_SUPPORTED":                           "This field is not currently supported.",
-	"ORDER_ALREADY_AUTHORIZED":                "Order already captured. If 'intent=CAPTURE' only one capture per order is allowed.",
+	"ORDER_ALREADY_AUTHORIZED":                "Order already authorized.If 'intent=AUTHORIZE' only one authorization per order is allowed.",
 	"ORDER_ALREADY_CAPTURED":                  "Order already captured. If 'intent=CAPTURE' only one capture per order is allowed.",
 	"ORDER_ALREADY_COMPLETED":                 "The order cannot be patched after it is completed.",
 	"ORDER_CANNOT_BE_CONFIRMED":               "An order with status = 'COMPLETED' cannot be confirmed again.",
@@ -90,7 +90,7 @@ var descriptions = map[string]string{
 	"REFUND_NOT_ALLOWED":                      "Capture cannot be refunded.",
 	"REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK":  "Refunds are not allowed on this capture due to a chargeback on the card or bank. Please contact the payee to resolve the chargeback.",
 	"REFUND_TIME_LIMIT_EXCEEDED":              "You are over the time limit to perform a refund on this capture",
-	"SETUP_TOKEN_NOT_TOKENIZED":               "The payment source represented by this setup token is not vaulted.",
+	"RETURN_URL_REQUIRED":                     "The return url is required when attempting to vault this source.",
 	"TOKEN_EXPIRED":                           "The token is expired and cannot be used for payment.",
 	"TOKEN_ID_NOT_FOUND":                      "Specified token was not found. Verify the token and try the request again.",
 	"TRANSACTION_BLOCKED_BY_PAYEE":            "Transaction blocked by Payee’s Fraud Protection settings.",
@@ -100,6 +100,4 @@ var descriptions = map[string]string{
 	"TRANSACTION_REFUSED":                     "The request was refused.",
 	"UNSUPPORTED_INTENT":                      "`intent=AUTHORIZE` is not supported for multiple purchase units. Only `intent=CAPTURE` is supported.",
 	"UNSUPPORTED_PROCESSING_INSTRUCTION":      "The specified processing_instruction is not supported for the given payment_source. Please refer to https://developer.paypal.com/api/orders/v2/#definition-processing_instruction for the list of payment_source that can be specified with this value.",
-	"RETURN_URL_REQUIRED":                     "The return url is required when attempting to vault this source.",
-	"CANCEL_URL_REQUIRED":                     "The cancel url is required when attempting to vault this source.",
 }

@@ -32,6 +32,7 @@ type recorded struct {
 // claim is a request's hold on its id and, where the operation is exclusive, on its resource. A nil one holds nothing.
 type claim struct {
 	key, resource string
+	record        *recorded // what key stands for; nil where there is no key
 }
 
 // claimID answers at once where the id was used before or the resource is busy.
@@ -56,7 +57,8 @@ func (s *Sim) claimID(e *exchange) (sim.Reply, bool) {
 		s.busy[held.resource] = true
 	}
 	if held.key != "" {
-		s.records[held.key] = &recorded{since: c.now, sum: sumOf(c)}
+		held.record = &recorded{since: c.now, sum: sumOf(c)}
+		s.records[held.key] = held.record
 	}
 	e.claim = held
 	return sim.Reply{}, false
@@ -72,7 +74,7 @@ func sumOf(c *call) [sha256.Size]byte {
 func (s *Sim) repeated(c *call, key string) (sim.Reply, bool) {
 	r, known := s.records[key]
 	switch {
-	case !known || !c.now.Before(r.since.Add(c.op.retention)):
+	case !known || r.done && !c.now.Before(r.since.Add(c.op.retention)):
 		return sim.Reply{}, false
 	case c.op.mismatch && r.sum != sumOf(c):
 		return issue("PAYPAL_REQUEST_ID_PREVIOUSLY_USED").reply(), true
@@ -101,13 +103,11 @@ func (h *claim) settle(s *Sim, a answer, p *problem) {
 		return
 	}
 	delete(s.busy, h.resource)
-	if h.key == "" {
-		return
-	}
-	if p != nil && !p.final {
+	switch {
+	case h.record == nil:
+	case p != nil && !p.final:
 		delete(s.records, h.key)
-		return
+	default:
+		h.record.done, h.record.ok, h.record.no = true, a, p
 	}
-	r := s.records[h.key]
-	r.done, r.ok, r.no = true, a, p
 }

@@ -165,9 +165,9 @@ func (r *rig) get(path string) reply {
 }
 
 const (
-	orders  = "/v2/checkout/orders"
-	urls = `"application_context":{"return_url":"https://shop.example/back?o=1","cancel_url":"https://shop.example/cancel"}`
-	unit    = `{"amount":{"currency_code":"USD","value":"10.00"},"custom_id":"order-1"}`
+	orders = "/v2/checkout/orders"
+	urls   = `"application_context":{"return_url":"https://shop.example/back?o=1","cancel_url":"https://shop.example/cancel"}`
+	unit   = `{"amount":{"currency_code":"USD","value":"10.00"},"custom_id":"order-1"}`
 )
 
 func order(units string, more ...string) string {
@@ -243,3 +243,6 @@ func TestAnOrderIsCreatedApprovedAndCaptured(t *testing.T) {
 		})
 	}
 }
+
+// cut splits "GET /path".
+func cut(s string) (method, path string, ok bool) { return strings.Cut(s, " ") }

@@ -56,7 +56,7 @@ func (s *Sim) refundable(c *call, from *capture) (money, *problem) {
 		return money{}, issue("CAPTURE_FULLY_REFUNDED")
 	case !c.now.Before(from.created.Add(refundTime)):
 		return money{}, issue("REFUND_TIME_LIMIT_EXCEEDED")
-	case invoice != "" && s.refundInvoices[refundInvoiceKey(from, invoice)]:
+	case invoice != "" && s.refundInvoices[invoiceKey(from.unit, invoice)]:
 		return money{}, issue("DUPLICATE_INVOICE_ID")
 	}
 	raw := record(c.record(), "amount")
@@ -75,10 +75,6 @@ func (s *Sim) refundable(c *call, from *capture) (money, *problem) {
 	return amount, nil
 }
 
-func refundInvoiceKey(from *capture, invoice string) string {
-	return from.unit.payeeName() + "\n" + invoice
-}
-
 func (s *Sim) giveBack(c *call, from *capture, amount money, outcome RefundOutcome) *refund {
 	body := c.record()
 	r := &refund{
@@ -89,7 +85,7 @@ func (s *Sim) giveBack(c *call, from *capture, amount money, outcome RefundOutco
 		r.status = completed
 	}
 	if r.invoice != "" {
-		s.refundInvoices[refundInvoiceKey(from, r.invoice)] = true
+		s.refundInvoices[invoiceKey(from.unit, r.invoice)] = true
 	}
 	s.refunds[r.id] = r
 	from.refunds = append(from.refunds, r)

@@ -19,6 +19,7 @@ func (s *Sim) SettleCapture(id, status string) error {
 		s.settled(c, now)
 		return nil
 	}
+	delete(s.invoices, invoiceKey(c.unit, c.invoice))
 	s.emitCapture(c, "PAYMENT.CAPTURE.DENIED")
 	return nil
 }
