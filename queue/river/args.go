@@ -61,11 +61,8 @@ var living = []rivertype.JobState{
 }
 
 // params is a record as River inserts it.
-func (s *store) params(now time.Time, r *queue.Record) (riverqueue.InsertManyParams, error) {
-	m, err := json.Marshal(metadata{&about{r.ID, r.Rank, r.DedupeKey, milli(r.NotBefore), milli(r.Expires), r.EnqueuedAt.UnixMilli()}})
-	if err != nil {
-		return riverqueue.InsertManyParams{}, fmt.Errorf("queue/river: write the job's metadata: %w", err)
-	}
+func (s *store) params(now time.Time, r *queue.Record) riverqueue.InsertManyParams {
+	m, _ := json.Marshal(metadata{&about{r.ID, r.Rank, r.DedupeKey, milli(r.NotBefore), milli(r.Expires), r.EnqueuedAt.UnixMilli()}})
 	opts := &riverqueue.InsertOpts{
 		MaxAttempts: r.MaxAttempts, Metadata: m, Priority: riverPriority(r), Queue: s.queue,
 		UniqueOpts: riverqueue.UniqueOpts{ByArgs: true, ByQueue: true, ByState: living, ExcludeKind: true},
@@ -73,7 +70,7 @@ func (s *store) params(now time.Time, r *queue.Record) (riverqueue.InsertManyPar
 	if at := r.NotBefore; at.After(now) { // else River's scheduler would have to look at it first
 		opts.ScheduledAt = sooner(at, r.Expires)
 	}
-	return riverqueue.InsertManyParams{Args: args{ID: r.ID, Payload: r.Payload, kind: r.Kind}, InsertOpts: opts}, nil
+	return riverqueue.InsertManyParams{Args: args{ID: r.ID, Payload: r.Payload, kind: r.Kind}, InsertOpts: opts}
 }
 
 // sooner is when a job is looked at: it dies when it expires, and not after a

@@ -3,7 +3,7 @@ package river
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +20,11 @@ import (
 // that isn't ours.
 const named = `coalesce(metadata->'integrations'->>'id', 'river-' || id)`
 
-const isDead = `state in ('cancelled', 'discarded')`
+// States are listed, so that River's index of them serves.
+const (
+	isDead = `state in ('cancelled', 'discarded')`
+	rests  = `state in ('available', 'cancelled', 'discarded', 'pending', 'retryable', 'scheduled')`
+)
 
 // Count counts jobs, see [queue.Store]. What is due and waits for River's scheduler
 // counts as ready. It reads River's index of states and queues, and the rows that
@@ -30,7 +34,7 @@ func (s *store) Count(ctx context.Context, _ time.Time) (c queue.Stats, err erro
 	err = s.pool.QueryRow(ctx, s.sql(`
 		with ours as (
 			select state, created_at, state in ('available', 'scheduled', 'retryable') and scheduled_at <= now() as ready
-			from {schema}.river_job where queue = $1 and state <> 'completed'
+			from {schema}.river_job where queue = $1 and (`+rests+` or state = 'running')
 		)
 		select count(*) filter (where ready), count(*) filter (where state = 'running'), count(*) filter (where `+isDead+`),
 			count(*) filter (where not ready and state <> 'running' and not `+isDead+`), min(created_at) filter (where ready)
@@ -132,7 +136,7 @@ func (s *store) revive(ctx context.Context, tx pgx.Tx, now time.Time, order []st
 	for _, id := range order {
 		l := byName[id]
 		if l == nil {
-			return fmt.Errorf("queue/river: two rows have the id of one dead letter")
+			return errors.New("queue/river: two rows have the id of one dead letter")
 		}
 		r := claimed(&l.row, &l.args).Record
 		if len(r.Payload) == 0 {
@@ -143,11 +147,7 @@ func (s *store) revive(ctx context.Context, tx pgx.Tx, now time.Time, order []st
 		}
 		r.Rank += now.Sub(r.EnqueuedAt).Milliseconds() // as much before now as its priority says
 		r.EnqueuedAt, r.NotBefore, r.Expires = now, time.Time{}, time.Time{}
-		p, err := s.params(now, &r)
-		if err != nil {
-			return err
-		}
-		params, old = append(params, p), append(old, l.row.ID)
+		params, old = append(params, s.params(now, &r)), append(old, l.row.ID)
 	}
 	if _, err := tx.Exec(ctx, s.sql(`delete from {schema}.river_job where id = any($1)`), old); err != nil {
 		return err
@@ -174,7 +174,7 @@ func (s *store) Erase(ctx context.Context, ids []string) error {
 
 // Cancel forgets jobs that don't run, see [queue.Canceler].
 func (s *store) Cancel(ctx context.Context, _ time.Time, ids []string) ([]bool, error) {
-	gone, err := s.remove(ctx, `state not in ('running', 'completed')`, ids)
+	gone, err := s.remove(ctx, rests, ids)
 	if err != nil {
 		return nil, err
 	}

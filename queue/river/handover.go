@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	riverqueue "github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/smilefactory/integrations/queue"
@@ -32,6 +34,7 @@ type handover struct {
 type held struct {
 	queue.Claimed
 	ctx     context.Context //nolint:containedctx // River's, of this attempt: it ends with the time limit, or a cancellation
+	done    func()          // writes that it is done
 	settled chan queue.Settlement
 }
 
@@ -41,8 +44,8 @@ func newHandover(s *store) *handover {
 
 // offer gives a job to the Engine and waits for what becomes of it. It is false
 // where the Engine takes no more.
-func (h *handover) offer(ctx context.Context, c queue.Claimed) (queue.Settlement, bool) {
-	j := &held{Claimed: c, ctx: ctx, settled: make(chan queue.Settlement, 1)}
+func (h *handover) offer(ctx context.Context, c queue.Claimed, done func()) (queue.Settlement, bool) {
+	j := &held{Claimed: c, ctx: ctx, done: done, settled: make(chan queue.Settlement, 1)}
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
@@ -87,15 +90,28 @@ func (h *handover) Claim(_ context.Context, c queue.Claim) ([]queue.Claimed, err
 // Settle tells River's workers. A lease is never lost here, and never ends:
 // handlers are told by [handover.limited].
 func (h *handover) Settle(_ context.Context, _ time.Time, all []queue.Settlement) ([]bool, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, s := range all {
-		if j := h.taken[s.Token]; j != nil && s.Outcome != queue.Extend {
-			delete(h.taken, s.Token)
-			j.settled <- s
+		if s.Outcome == queue.Extend {
+			continue
 		}
+		j := h.release(s.Token)
+		if j == nil {
+			continue
+		}
+		if s.Outcome == queue.Done {
+			j.done()
+		}
+		j.settled <- s
 	}
 	return make([]bool, len(all)), nil
+}
+
+func (h *handover) release(token int64) *held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	j := h.taken[token]
+	delete(h.taken, token)
+	return j
 }
 
 // Due says that there is something, or nothing that is known of.
@@ -122,7 +138,7 @@ func (h *handover) limited(handlers map[string]queue.Handler) map[string]queue.H
 		out[kind] = func(ctx context.Context, d queue.Delivery) error {
 			ctx, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
-			stop := context.AfterFunc(h.riversContext(d.ID), func() { cancel(queue.ErrLeaseLost) })
+			stop := context.AfterFunc(h.riversContext(d.ID), func() { cancel(queue.ErrLeaseLost) }) //nolint:contextcheck // the attempt's as River sees it
 			defer stop()
 			return next(ctx, d)
 		}
@@ -147,17 +163,36 @@ func (h *handover) riversContext(id string) context.Context {
 type worker struct {
 	riverqueue.WorkerDefaults[args]
 
-	jobs *handover
+	jobs     *handover
+	complete func(context.Context, *riverqueue.Job[args]) error
 }
 
 // Work makes one attempt. River counts every answer as one but a snooze.
 func (w *worker) Work(ctx context.Context, job *riverqueue.Job[args]) error {
 	c := claimed(job.JobRow, &job.Args)
-	s, ok := w.jobs.offer(ctx, c)
+	s, ok := w.jobs.offer(ctx, c, func() {
+		_ = w.complete(ctx, job) // else River writes it by itself, and says where it can't
+	})
 	if !ok {
 		return riverqueue.JobSnooze(0) // the drain has begun, so this is no attempt
 	}
 	return answer(job, c.Expires, s)
+}
+
+// completeWithin bounds how long a worker waits until it is written that its job is
+// done.
+const completeWithin = 5 * time.Second
+
+// complete writes that a job is done, before anybody is told. River by itself
+// writes that in batches, a quarter of a second apart: what was done in the last
+// one would be done again after a crash.
+func (s *store) complete(ctx context.Context, job *riverqueue.Job[args]) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeWithin)
+	defer cancel()
+	return pgx.BeginTxFunc(ctx, s.pool, readCommitted, func(tx pgx.Tx) error {
+		_, err := riverqueue.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+		return err
+	})
 }
 
 // answer is what River is told. An error of a job without attempts left discards
@@ -214,6 +249,10 @@ type keeper struct {
 func (*keeper) Work(context.Context, *riverqueue.Job[args]) error {
 	return riverqueue.JobSnooze(time.Minute)
 }
+
+// Timeout is one that there is: for a leader without JobTimeout, River would
+// rescue nothing. RescueStuckJobsAfter is what counts.
+func (*keeper) Timeout(*riverqueue.Job[args]) time.Duration { return time.Second }
 
 // NextRetry lets a rescued job run at once.
 func (*keeper) NextRetry(*riverqueue.Job[args]) time.Time { return time.Now() }

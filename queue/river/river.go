@@ -47,11 +47,13 @@
 //     be less than its JobTimeout. A handler that goes on beyond it runs beside
 //     its successor, and what it answers counts for that one: River asks whether
 //     a job runs, not who runs it.
-//   - Delays are met by up to 5 seconds late, the pace of River's scheduler. Waits
-//     between attempts below 5 seconds are exact to a poll, for which River needs
-//     one at least every second, whatever [queue.RunOptions].Poll says.
-//   - A worker's answer is written in batches, every 250 ms at the latest.
-//     [queue.Finished] is said before, so a crash in between runs the job again.
+//   - A delay of less than 5 seconds may last 5: that is the pace of River's
+//     scheduler, which looks as far ahead. Longer ones, and the waits between
+//     attempts, are exact to a poll; River needs one at least every second,
+//     whatever [queue.RunOptions].Poll says.
+//   - That a job is done is written before [queue.Finished] is said. Everything
+//     else is written by River in batches, every 250 ms at the latest: a crash in
+//     between repeats that attempt.
 //   - Payloads are base64 in JSON in the column args, for all who may look at
 //     River: seal them with [WithKeys]. Jobs that are done stay there for as long
 //     as the leader's CompletedJobRetentionPeriod, 24 hours by default.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,28 +48,28 @@ func (q *Queue) Run(ctx context.Context, handlers map[string]queue.Handler, opti
 	return err
 }
 
-// serve runs one client of River's until ctx ends, or it can't be started. River
-// stops when all that it has claimed is settled and written.
+// serve runs one client of River's until ctx ends, or until it couldn't be started
+// and the next may be tried. River stops when all that it has claimed is settled
+// and written.
 func (q *Queue) serve(ctx context.Context, o queue.RunOptions, handlers map[string]queue.Handler, jobs *handover) {
 	client, err := q.working(o, handlers, jobs)
 	if err == nil {
-		// River cancels the jobs when the context of its Start ends, so that it is told
-		// to stop instead.
-		running, halt := context.WithCancel(context.WithoutCancel(ctx))
-		defer halt()
-		giveUp := context.AfterFunc(ctx, halt)
-		err = client.Start(running)
-		giveUp()
-		if err == nil {
-			q.attend(ctx, o)
-			jobs.close()
-			err = client.Stop(running)
+		err = client.Start(ctx)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			o.Observe(queue.Event{Type: queue.StoreFailed, Err: err, Wait: o.Poll})
+			pause(ctx, o.Poll)
+		}
+		return
+	}
+	for pause(ctx, time.Minute); ctx.Err() == nil; pause(ctx, time.Minute) {
+		if err := q.tend(ctx); err != nil && ctx.Err() == nil {
+			o.Observe(queue.Event{Type: queue.StoreFailed, Err: err, Wait: time.Minute})
 		}
 	}
-	if err != nil && ctx.Err() == nil {
-		o.Observe(queue.Event{Type: queue.StoreFailed, Err: err, Wait: o.Poll})
-		pause(ctx, o.Poll)
-	}
+	jobs.close()
+	<-client.Stopped()
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -78,18 +79,14 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// attend does once a minute what is left to do beside River, until ctx ends.
-func (q *Queue) attend(ctx context.Context, o queue.RunOptions) {
-	for pause(ctx, time.Minute); ctx.Err() == nil; pause(ctx, time.Minute) {
-		err := q.store.sweep(ctx, time.Now())
-		led, asked := q.store.led(ctx)
-		if asked == nil && !led {
-			asked = errNoLeader
-		}
-		if err = errors.Join(err, asked); err != nil && ctx.Err() == nil {
-			o.Observe(queue.Event{Type: queue.StoreFailed, Err: err, Wait: time.Minute})
-		}
+// tend does what is left to do beside River.
+func (q *Queue) tend(ctx context.Context) error {
+	err := q.store.sweep(ctx, time.Now())
+	led, asked := q.store.led(ctx)
+	if asked == nil && !led {
+		asked = errNoLeader
 	}
+	return errors.Join(err, asked)
 }
 
 var errNoLeader = errors.New("queue/river: no client leads this River: delayed jobs, waits of more than 5 seconds and jobs whose worker died stay where they are")
@@ -116,25 +113,27 @@ func (q *Queue) working(o queue.RunOptions, handlers map[string]queue.Handler, j
 		if err := (&queue.Job{Kind: kind}).Validate(); err != nil {
 			return nil, err
 		}
-		if err := add(cfg.Workers, kind, &worker{jobs: jobs}); err != nil {
+		if err := add(cfg.Workers, kind, &worker{jobs: jobs, complete: q.store.complete}); err != nil {
 			return nil, err
 		}
 	}
-	cfg.Schema, cfg.FetchOnlyKnownKinds, cfg.JobTimeout, cfg.SoftStopTimeout = q.store.schema, true, o.Lease, 0
+	cfg.Schema, cfg.FetchOnlyKnownKinds, cfg.JobTimeout = q.store.schema, true, o.Lease
+	cfg.SoftStopTimeout = math.MaxInt64 // the Engine's drain ends handlers; without it River would at once
 	cfg.Queues = map[string]riverqueue.QueueConfig{q.store.queue: {MaxWorkers: o.Workers}}
 	cfg.FetchPollInterval = max(min(o.Poll, longestPoll), riverqueue.FetchPollIntervalMin)
 	cfg.FetchCooldown = min(cooldown, cfg.FetchPollInterval)
 	return riverqueue.NewClient(riverpgxv5.New(q.store.pool), cfg)
 }
 
-// inserting makes a client that inserts alone. It notifies at every insert: River
-// leaves out those within a cooldown.
+// inserting makes a client that inserts alone, with what concerns that. It notifies
+// at every insert: River leaves out those within a cooldown.
 func (q *Queue) inserting() (*riverqueue.Client[pgx.Tx], error) {
-	cfg := &riverqueue.Config{Logger: slog.New(slog.DiscardHandler)}
-	q.change(cfg)
-	cfg.Schema, cfg.Queues, cfg.Workers, cfg.PeriodicJobs = q.store.schema, nil, nil, nil
-	cfg.FetchCooldown = riverqueue.FetchCooldownMin
-	return riverqueue.NewClient(riverpgxv5.New(q.store.pool), cfg)
+	theirs := &riverqueue.Config{Logger: slog.New(slog.DiscardHandler)}
+	q.change(theirs)
+	return riverqueue.NewClient(riverpgxv5.New(q.store.pool), &riverqueue.Config{
+		AdvisoryLockPrefix: theirs.AdvisoryLockPrefix, Hooks: theirs.Hooks, Middleware: theirs.Middleware, Plugins: theirs.Plugins, Logger: theirs.Logger,
+		Schema: q.store.schema, FetchCooldown: riverqueue.FetchCooldownMin,
+	})
 }
 
 // reporter reports what River logs as an error: it has no other way to say that it
@@ -145,15 +144,14 @@ type reporter struct {
 
 func (*reporter) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
 
-func (r *reporter) Handle(_ context.Context, record slog.Record) error { //nolint:gocritic // slog's signature
+func (r *reporter) Handle(_ context.Context, record slog.Record) error {
 	said := "queue/river: " + record.Message
-	note := func(a slog.Attr) bool {
+	record.Attrs(func(a slog.Attr) bool {
 		if a.Key == "err" || a.Key == "error" {
 			said += ": " + a.Value.String()
 		}
 		return true
-	}
-	record.Attrs(note)
+	})
 	r.observe(queue.Event{Type: queue.StoreFailed, Err: errors.New(said)})
 	return nil
 }

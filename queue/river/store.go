@@ -98,11 +98,7 @@ func (s *store) insert(ctx context.Context, tx pgx.Tx, now time.Time, records []
 			return nil, known()
 		}
 		ids[records[i].ID] = true
-		p, err := s.params(now, &records[i])
-		if err != nil {
-			return nil, err
-		}
-		params = append(params, p)
+		params = append(params, s.params(now, &records[i]))
 	}
 	return out, s.insertMany(ctx, tx, params)
 }
