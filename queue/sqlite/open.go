@@ -54,12 +54,12 @@ func openStore(ctx context.Context, path string, patience time.Duration) (*store
 	if err != nil {
 		return nil, fault.New(fault.Invalid, err)
 	}
-	s := &store{db: db}
+	s := &store{db: db, path: path}
 	if s.id, err = prepareFile(ctx, db, patience); err == nil {
 		err = s.start(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(kind(err), db.Close())
+		return nil, errors.Join(kind(path, err), db.Close())
 	}
 	return s, nil
 }
@@ -160,9 +160,15 @@ func code(err error) int {
 	return 0
 }
 
-// kind makes an error of SQLite a fault. Whatever fails is rolled back, so nothing
-// was done.
-func kind(err error) error {
+// meanings are in words what SQLite says in its own.
+var meanings = map[int]string{
+	sqlite3.SQLITE_BUSY: "another connection has locked it: ",
+	sqlite3.SQLITE_FULL: "there is no room for it: ",
+}
+
+// kind makes an error of SQLite a fault that names the file. Whatever fails is
+// rolled back, so nothing was done.
+func kind(path string, err error) error {
 	if _, ours := fault.As(err); ours || err == nil {
 		return err
 	}
@@ -173,5 +179,5 @@ func kind(err error) error {
 	if code(err) == sqlite3.SQLITE_NOTADB {
 		of = fault.Invalid
 	}
-	return fault.New(of, fmt.Errorf("queue/sqlite: %w", err))
+	return fault.New(of, fmt.Errorf("queue/sqlite: %s: %s%w", path, meanings[code(err)], err))
 }

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,12 +13,19 @@ import (
 	"github.com/smilefactory/integrations/queue/queuetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is another process's too: a worker that one of its jobs kills.
+func TestMain(m *testing.M) {
+	if path := os.Getenv(poisoned); path != "" {
+		fmt.Fprintln(os.Stderr, die(path))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // file is a queue in a file of the test's own.
-func file(t *testing.T, options ...queue.Option) *Queue {
+func file(t *testing.T) *Queue {
 	t.Helper()
-	return at(t, filepath.Join(t.TempDir(), "queue.db"), options...)
+	return at(t, filepath.Join(t.TempDir(), "queue.db"))
 }
 
 func at(t *testing.T, path string, options ...queue.Option) *Queue {

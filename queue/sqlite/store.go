@@ -16,6 +16,7 @@ import (
 // store is a [queue.Store] in a SQLite file, see migrations/1.sql for its tables.
 type store struct {
 	db     *sql.DB
+	path   string
 	id     string // of the queue, in its file
 	writer *writer
 	bell   bell
@@ -32,7 +33,7 @@ func (s *store) start(ctx context.Context) error {
 		return errors.Join(err, conn.Close())
 	}
 	s.bell.init()
-	s.writer = newWriter(conn, s.bell.ring)
+	s.writer = newWriter(conn, s.path, s.bell.ring)
 	go s.bell.watch(watching)
 	return nil
 }
@@ -47,8 +48,8 @@ func (s *store) close(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	_ = s.writer.session.conn.Close()
-	return kind(s.db.Close())
+	s.writer.session.close()
+	return kind(s.path, s.db.Close())
 }
 
 // milli is a time as it is stored.
@@ -107,7 +108,7 @@ func (s *store) insertTx(ctx context.Context, tx *sql.Tx, now time.Time, records
 		return nil, fault.New(fault.Invalid, errors.Join(errors.New("queue/sqlite: the transaction isn't one of the queue's file"), err))
 	}
 	out, err := insertAll(ctx, tx, milli(now), records)
-	return out, kind(err)
+	return out, kind(s.path, err)
 }
 
 // insertAll undoes what it did where one of several is in conflict.
@@ -329,6 +330,9 @@ func lease(ctx context.Context, on session, seq, until int64) (queue.Claimed, er
 		return queue.Claimed{}, err
 	}
 	err = on.QueryRowContext(ctx, `SELECT data FROM queue_payloads WHERE seq = ?`, seq).Scan(&r.Payload)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil // somebody has deleted it: unreadable, and no reason to claim nothing
+	}
 	return r.claimed(), err
 }
 
@@ -438,7 +442,7 @@ func (s *store) failed(err error) error {
 	if errors.Is(err, sql.ErrConnDone) || err != nil && err.Error() == "sql: database is closed" {
 		return errClosed()
 	}
-	return kind(err)
+	return kind(s.path, err)
 }
 
 // Count counts jobs, see [queue.Store].

@@ -39,6 +39,15 @@ func (p *prepared) statement(query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
+// close also closes the statements, since database/sql does so for none of a
+// sql.Conn, and SQLite keeps the file open while there is one.
+func (p *prepared) close() {
+	for _, s := range p.statements {
+		_ = s.Close()
+	}
+	_ = p.conn.Close()
+}
+
 func (p *prepared) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	s, err := p.statement(query)
 	if err != nil {
@@ -67,6 +76,7 @@ func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...an
 // want written while a transaction is being synced shares the next one.
 type writer struct {
 	session *prepared
+	path    string // of the file
 	wake    func() // after a commit that made jobs claimable
 
 	mu      sync.Mutex
@@ -95,9 +105,9 @@ const (
 	maxBytes  = 8 << 20
 )
 
-func newWriter(conn *sql.Conn, wake func()) *writer {
+func newWriter(conn *sql.Conn, path string, wake func()) *writer {
 	w := &writer{
-		session: &prepared{conn, map[string]*sql.Stmt{}}, wake: wake,
+		session: &prepared{conn, map[string]*sql.Stmt{}}, path: path, wake: wake,
 		more: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	go w.loop()
@@ -109,7 +119,7 @@ func newWriter(conn *sql.Conn, wake func()) *writer {
 // file's lock) leaves at once, and nothing is done.
 func (w *writer) do(ctx context.Context, bytes int, work func(context.Context, session) (bool, error)) error {
 	if err := ctx.Err(); err != nil {
-		return kind(err)
+		return kind(w.path, err)
 	}
 	op := &write{work: work, bytes: bytes, done: make(chan struct{})}
 	if !w.add(op) {
@@ -119,7 +129,7 @@ func (w *writer) do(ctx context.Context, bytes int, work func(context.Context, s
 	case <-op.done:
 	case <-ctx.Done():
 		if op.taken.CompareAndSwap(false, true) {
-			return kind(ctx.Err())
+			return kind(w.path, ctx.Err())
 		}
 		<-op.done
 	}
@@ -203,7 +213,7 @@ func (w *writer) round() {
 	err := w.exec("BEGIN IMMEDIATE")
 	ops := w.take()
 	if err != nil {
-		answer(ops, err)
+		w.answer(ops, err)
 		return
 	}
 	if err = w.commit(ops); err != nil && len(ops) > 1 {
@@ -211,17 +221,17 @@ func (w *writer) round() {
 			if err = w.exec("BEGIN IMMEDIATE"); err == nil {
 				err = w.commit([]*write{op})
 			}
-			answer([]*write{op}, err)
+			w.answer([]*write{op}, err)
 		}
 		return
 	}
-	answer(ops, err)
+	w.answer(ops, err)
 }
 
-func answer(ops []*write, err error) {
+func (w *writer) answer(ops []*write, err error) {
 	for _, op := range ops {
 		if err != nil {
-			op.err = kind(err)
+			op.err = kind(w.path, err)
 		}
 		close(op.done)
 	}
@@ -239,7 +249,7 @@ func (w *writer) commit(ops []*write) error {
 	}
 	if err := w.exec("COMMIT"); err != nil {
 		if code(err) == sqlite3.SQLITE_IOERR { // the disk may have it all the same
-			err = fault.New(fault.Uncertain, fmt.Errorf("queue/sqlite: %w", err))
+			err = fault.New(fault.Uncertain, fmt.Errorf("queue/sqlite: %s: %w", w.path, err))
 		}
 		return w.undo(err)
 	}
