@@ -213,7 +213,7 @@ const maxRequest = 1 << 20
 // Handler serves do with the faults of the plan, over HTTP/1.1 or HTTP/2.
 func (p *Plan) Handler(do Doer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &Exchange{plan: p, w: w, r: r}
+		x := &Exchange{plan: p, w: w, r: r, killed: killed(r.Context())}
 		x.serve(do)
 	})
 }
@@ -223,6 +223,7 @@ type Exchange struct {
 	plan   *Plan
 	w      http.ResponseWriter
 	r      *http.Request
+	killed <-chan struct{} // with its host
 	faults []Fault
 	before bool   // the moment BeforeActing has passed
 	cut    Action // Close or Reset, once the exchange is to end without an answer
@@ -331,7 +332,7 @@ func wait[T any](x *Exchange, c <-chan T) {
 	case <-c:
 	case <-x.plan.done():
 		x.cut = Reset
-	case <-killed(x.r.Context()):
+	case <-x.killed:
 		x.cut = Reset
 	}
 }
@@ -368,7 +369,7 @@ func (x *Exchange) drain(conn net.Conn, from io.Reader) {
 	case <-gone:
 		return
 	case <-x.plan.done():
-	case <-killed(x.r.Context()):
+	case <-x.killed:
 	}
 	_ = conn.Close()
 	<-gone

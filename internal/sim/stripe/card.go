@@ -6,11 +6,11 @@ import "strings"
 type authentication int
 
 const (
-	neverAsks      authentication = iota
-	alwaysAsks                    // on and off session, set up or not
-	asksUnlessSet                 // on session always, off session unless it was set up
-	asksOnSession                 // on session only: it's already set up
-	asksAndBreaks                 // authentication is required, and fails with a processing error
+	neverAsks     authentication = iota
+	alwaysAsks                   // on and off session, set up or not
+	asksUnlessSet                // on session always, off session unless it was set up
+	asksOnSession                // on session only: it's already set up
+	asksAndBreaks                // authentication is required, and fails with a processing error
 )
 
 // decline is what a charge ends in (docs.stripe.com/testing, Declined payments; docs.stripe.com/declines/codes).

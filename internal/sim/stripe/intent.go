@@ -417,8 +417,9 @@ func (c *call) refuseAction(pi *paymentIntent, pm *paymentMethod) *problem {
 	d.PaymentMethod = pm
 	pi.Status, pi.PaymentMethod, pi.LastPaymentError = requiresPaymentMethod, nil, &d
 	c.emit("payment_intent.payment_failed", pi)
-	d.PaymentIntent = pi
-	return &problem{status: 402, detail: d}
+	shown := d
+	shown.PaymentIntent = pi
+	return &problem{status: 402, detail: shown, retry: "false"}
 }
 
 // nextAction is a redirect where there is somewhere to return to, else what Stripe.js would do (docs.stripe.com/api/payment_intents/object,

@@ -111,27 +111,34 @@ func locked() *problem {
 	return p
 }
 
+// answer is a reply for a fault, which has a request id as every answer of Stripe's.
+func (p *problem) answer() sim.Reply {
+	reply := p.reply()
+	reply.Header.Set("Request-Id", newID("req"))
+	return reply
+}
+
 // Replies in Stripe's words for [sim.Fault]s whose action is [sim.Answer].
 
 // RateLimited is 429 of the limiter, which runs before the idempotency layer (docs.stripe.com/error-low-level).
 func RateLimited() sim.Reply {
 	p := invalid("rate_limit", "", "Too many requests hit the API too quickly. We recommend an exponential backoff of your requests.")
 	p.status = http.StatusTooManyRequests
-	return p.reply()
+	return p.answer()
 }
 
 // LockTimeout is 429 of an object that another request holds (docs.stripe.com/rate-limits).
-func LockTimeout() sim.Reply { return locked().reply() }
+func LockTimeout() sim.Reply { return locked().answer() }
 
 // KeyInUse is 409 of a key whose first request still runs.
-func KeyInUse(key string) sim.Reply { return inUse(key).reply() }
+func KeyInUse(key string) sim.Reply { return inUse(key).answer() }
 
 // ServerError is an api_error. As a fault that is Kept it's an error of Stripe's while it executes, which the key's
 // repetition gets again; otherwise the key knows nothing of it. shouldRetry is "true", "false" or "".
 func ServerError(status int, shouldRetry string) sim.Reply {
 	p := malformed("An unknown error occurred", "")
 	p.status, p.Type, p.retry = status, "api_error", shouldRetry
-	return p.reply()
+	return p.answer()
 }
 
 // BadGateway is a page of a proxy before Stripe.

@@ -295,7 +295,7 @@ func (c *call) run(e endpoint, form string, x *sim.Exchange) sim.Reply {
 }
 
 func (e endpoint) verify(p params) *problem {
-	if wrong := with(e.known, spec{"expand": list}).verify("", p); wrong != nil {
+	if wrong := with(e.known, spec{"expand": expansions}).verify("", p); wrong != nil {
 		return wrong
 	}
 	for _, name := range e.need {
@@ -336,9 +336,7 @@ func (c *call) execute(e endpoint) sim.Reply {
 func (c *call) render(result any) sim.Reply {
 	tree := toTree(result)
 	for _, path := range c.p.list("expand") {
-		if wrong := c.expand(tree, path); wrong != nil {
-			return wrong.kept()
-		}
+		c.expand(tree, path)
 	}
 	body, err := json.MarshalIndent(tree, "", "  ")
 	if err != nil {
@@ -361,34 +359,45 @@ func toTree(v any) map[string]any {
 	return tree
 }
 
-// expand replaces the id at a dotted path by its object (docs.stripe.com/api/expanding_objects).
-func (c *call) expand(tree map[string]any, path string) *problem {
-	name, rest, deeper := strings.Cut(path, ".")
-	value, ok := tree[name]
-	if !ok {
-		return malformed("This property cannot be expanded ("+path+").", "expand")
+// expandable are the properties that hold an id, or what leads to one.
+var expandable = []string{
+	"balance_transaction", "charge", "customer", "data", "default_payment_method", "failure_balance_transaction", "invoice_settings",
+	"last_payment_error", "latest_charge", "payment_intent", "payment_method", "source",
+}
+
+// expansions is a list of dotted paths (docs.stripe.com/api/expanding_objects).
+func expansions(at string, value any) *problem {
+	if wrong := list(at, value); wrong != nil {
+		return wrong
 	}
-	if items, isList := value.([]any); isList {
-		for _, item := range items {
-			if child, isObject := item.(map[string]any); isObject && deeper {
-				if wrong := c.expand(child, rest); wrong != nil {
-					return wrong
-				}
+	for _, path := range (params{at: value}).list(at) {
+		for name := range strings.SplitSeq(path, ".") {
+			if !slices.Contains(expandable, name) {
+				return malformed("This property cannot be expanded ("+path+").", at)
 			}
 		}
-		return nil
-	}
-	if id, isID := value.(string); isID {
-		if found := c.object(id); found != nil {
-			value = toTree(found)
-			tree[name] = value
-		}
-	}
-	child, isObject := value.(map[string]any)
-	if deeper && isObject {
-		return c.expand(child, rest)
 	}
 	return nil
+}
+
+// expand replaces the id at a dotted path by its object, where there is one.
+func (c *call) expand(tree map[string]any, path string) {
+	name, rest, deeper := strings.Cut(path, ".")
+	switch value := tree[name].(type) {
+	case string:
+		if found := c.object(value); found != nil {
+			tree[name] = toTree(found)
+		}
+	case []any:
+		for _, item := range value {
+			if child, ok := item.(map[string]any); ok && deeper {
+				c.expand(child, rest)
+			}
+		}
+	}
+	if child, ok := tree[name].(map[string]any); ok && deeper {
+		c.expand(child, rest)
+	}
 }
 
 // object is nil where there is none.
