@@ -160,9 +160,9 @@ func (s *Sim) captureAuthorization(c *call) (answer, *problem) {
 		return answer{}, p
 	}
 	taken := s.takeHeld(c, a, amount, outcome)
-	return answer{http.StatusCreated, minimalAnswer(c, taken.alone(c.base)), func(c *call) answer {
+	return answer{http.StatusCreated, minimalAnswer(c, taken.alone(c.base)), func(c *call) (answer, *problem) {
 		// 201 again: the specification has no 200 here, and the page "Idempotency" shows 201 for a repetition.
-		return answer{status: http.StatusCreated, body: minimalAnswer(c, taken.alone(c.base))}
+		return answer{status: http.StatusCreated, body: minimalAnswer(c, taken.alone(c.base))}, nil
 	}}, nil
 }
 
@@ -259,8 +259,8 @@ func (s *Sim) reauthorize(c *call) (answer, *problem) {
 	}
 	renewed := &authorization{order: a.order, unit: a.unit, root: a, amount: amount, state: created, expires: a.expires}
 	s.hold(c, renewed)
-	return answer{http.StatusCreated, minimalAnswer(c, renewed.alone(c.base)), func(c *call) answer {
-		return answer{status: http.StatusCreated, body: minimalAnswer(c, renewed.alone(c.base))}
+	return answer{http.StatusCreated, minimalAnswer(c, renewed.alone(c.base)), func(c *call) (answer, *problem) {
+		return answer{status: http.StatusCreated, body: minimalAnswer(c, renewed.alone(c.base))}, nil
 	}}, nil
 }
 

@@ -96,6 +96,8 @@ func (s *Sim) confirmOrder(c *call) (answer, *problem) {
 		return answer{}, p
 	case o.status == completed || o.status == voided:
 		return answer{}, issue("ORDER_CANNOT_BE_CONFIRMED")
+	case o.status == approved:
+		return answer{}, issue("PAYMENT_ALREADY_APPROVED")
 	}
 	before := *o
 	if p := s.choose(c, o, record(c.record(), "payment_source")); p != nil {

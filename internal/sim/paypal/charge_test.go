@@ -168,6 +168,8 @@ func TestConfirmingMovesNoMoney(t *testing.T) {
 	assert.Equal(t, "PAYER_ACTION_REQUIRED", got.text("status"))
 	got = r.post(orders+"/"+id+"/confirm-payment-source", `{"payment_source":{"paypal":{"vault_id":"`+vaultID+`"}}}`)
 	assert.Equal(t, "APPROVED", got.text("status"))
+	got = r.post(orders+"/"+id+"/confirm-payment-source", `{"payment_source":{"paypal":{}}}`)
+	assert.Equal(t, "PAYMENT_ALREADY_APPROVED", got.issue())
 	assert.Zero(t, r.Charges.Len())
 	assert.Equal(t, 201, r.post(orders+"/"+id+"/capture", "").status)
 	id = r.created(order(unit, `"payment_source":{"venmo":{}}`))

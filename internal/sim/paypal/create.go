@@ -38,10 +38,13 @@ func (s *Sim) createOrder(c *call) (answer, *problem) {
 
 // latest is the state of an order at the time of a repeated request, with status 200 (Orders v2 specification, response
 // 200 of create, capture and authorize).
-func (s *Sim) latest(o *order) func(*call) answer {
-	return func(c *call) answer {
+func (s *Sim) latest(o *order) func(*call) (answer, *problem) {
+	return func(c *call) (answer, *problem) {
 		s.refreshOrder(o, c.now)
-		return answer{status: http.StatusOK, body: o.answer(c)}
+		if o.status == expired { // As for orders.get (unverified).
+			return answer{}, notFound()
+		}
+		return answer{status: http.StatusOK, body: o.answer(c)}, nil
 	}
 }
 
@@ -216,8 +219,12 @@ func (s *Sim) choose(c *call, o *order, source object) *problem {
 }
 
 func theOne(source object) (kind string, method object, p *problem) {
-	if len(source) != 1 {
-		return "", nil, refuse(http.StatusBadRequest, detail{Field: "/payment_source", Location: "body", Issue: "INVALID_PARAMETER_VALUE", Description: descriptions["INVALID_PARAMETER_VALUE"]})
+	switch len(source) { // Orders v2 specification, orders.confirm-422.
+	case 0:
+		return "", nil, issueAt("NO_PAYMENT_SOURCE_PROVIDED", "/payment_source")
+	case 1:
+	default:
+		return "", nil, issueAt("ONLY_ONE_PAYMENT_SOURCE_ALLOWED", "/payment_source")
 	}
 	for kind = range source {
 		method = record(source, kind)

@@ -2,7 +2,8 @@ package paypal
 
 // descriptions are what PayPal says beside an issue (Orders v2 and Payments v2 specifications, schemas 400 to 422 of
 // the operations). PAYPAL_REQUEST_ID_PREVIOUSLY_USED is from the page of that error of Payment Method Tokens v3,
-// REAUTHORIZATION_TOO_SOON from that of Payments v2. An issue without one here has no description.
+// REAUTHORIZATION_TOO_SOON from that of Payments v2. Where operations differ it is what orders.capture says. An issue
+// without one here has no description.
 var descriptions = map[string]string{ //nolint:gosec // words, not credentials
 	"ACTION_DOES_NOT_MATCH_INTENT":            "Order was created with an intent to 'CAPTURE'. Please use v2/checkout/orders/order_id/capture to complete the transaction or alternately Create an order with an intent of 'AUTHORIZE'.",
 	"AMOUNT_CHANGE_NOT_ALLOWED":               "The amount specified is different from the amount authorized by payer.",
@@ -10,7 +11,7 @@ var descriptions = map[string]string{ //nolint:gosec // words, not credentials
 	"AUTHORIZATION_ALREADY_CAPTURED":          "Authorization has previously been captured.",
 	"AUTHORIZATION_DENIED":                    "An denied authorization cannot be captured.",
 	"AUTHORIZATION_EXPIRED":                   "An expired authorization cannot be captured.",
-	"AUTHORIZATION_VOIDED":                    "A voided authorization cannot be captured or reauthorized.",
+	"AUTHORIZATION_VOIDED":                    "A voided authorization cannot be captured or reauthorized. ",
 	"AUTH_CAPTURE_CURRENCY_MISMATCH":          "Currency of capture must be the same as currency of authorization.",
 	"AUTH_CAPTURE_NOT_ENABLED":                "Authorization and Capture feature is not enabled for the merchant. Make sure that the recipient of the funds is a verified business account.",
 	"AUTH_CURRENCY_MISMATCH":                  "The currency specified during reauthorization should be the same as the currency specified in the original authorization. Please check the currency of the authorization for which you are trying to reauthorize and try again.",
@@ -52,13 +53,15 @@ var descriptions = map[string]string{ //nolint:gosec // words, not credentials
 	"NOT_ENABLED_TO_VAULT_PAYMENT_SOURCE":     "The API caller or the merchant on whose behalf the API call is initiated is not allowed to vault the given source. Please contact PayPal customer support for assistance.",
 	"NOT_PATCHABLE":                           "Cannot be patched.",
 	"NOT_SUPPORTED":                           "This field is not currently supported.",
+	"NO_PAYMENT_SOURCE_PROVIDED":              "At least one payment method is required within the payment source.",
+	"ONLY_ONE_PAYMENT_SOURCE_ALLOWED":         "More than one payment method within the payment source is not supported.",
 	"ORDER_ALREADY_AUTHORIZED":                "Order already authorized.If 'intent=AUTHORIZE' only one authorization per order is allowed.",
-	"ORDER_ALREADY_CAPTURED":                  "Order already captured. If 'intent=CAPTURE' only one capture per order is allowed.",
+	"ORDER_ALREADY_CAPTURED":                  "Order already captured.If 'intent=CAPTURE' only one capture per order is allowed.",
 	"ORDER_ALREADY_COMPLETED":                 "The order cannot be patched after it is completed.",
 	"ORDER_CANNOT_BE_CONFIRMED":               "An order with status = 'COMPLETED' cannot be confirmed again.",
 	"ORDER_COMPLETED_OR_VOIDED":               "Order is voided or completed and hence cannot be authorized.",
 	"ORDER_EXPIRED":                           "Order is expired and hence cannot be authorized. Please contact Customer Support if you need to increase your order validity period.",
-	"ORDER_NOT_APPROVED":                      "Payer has not yet approved the Order for payment. Please redirect the payer to the 'rel':'approve' url returned as part of the HATEOAS links within the Create Order call.",
+	"ORDER_NOT_APPROVED":                      "Payer has not yet approved the Order for payment. Please redirect the payer to the 'rel':'approve' url returned as part of the HATEOAS links within the Create Order call or provide a valid `payment_source` in the request.",
 	"PARTIAL_REFUND_NOT_ALLOWED":              "You cannot do a refund less than the original capture amount.",
 	"PATCH_PATH_REQUIRED":                     "Please specify a 'path' for the field for which the operation needs to be performed.",
 	"PATCH_VALUE_REQUIRED":                    "Please specify a 'value' to for the field that is being patched.",
@@ -69,7 +72,8 @@ var descriptions = map[string]string{ //nolint:gosec // words, not credentials
 	"PAYER_ACCOUNT_LOCKED_OR_CLOSED":          "The payer account cannot be used for this transaction.",
 	"PAYER_ACCOUNT_RESTRICTED":                "PAYER_ACCOUNT_RESTRICTED",
 	"PAYER_ACTION_REQUIRED":                   "Transaction cannot complete successfully, instruct the buyer to return to PayPal.",
-	"PAYER_CANNOT_PAY":                        "Combination of payer and payee settings mean that this buyer cannot pay this seller.",
+	"PAYER_CANNOT_PAY":                        "Payer cannot pay for this transaction. Please contact the payer to find other ways to pay for this transaction.",
+	"PAYMENT_ALREADY_APPROVED":                "The payment has already been approved.  Please capture the order, or create and confirm a new order with this payment source.",
 	"PAYPAL_REQUEST_ID_PREVIOUSLY_USED":       "The PayPal-Request-ID has already been used for another request.",
 	"PAYPAL_REQUEST_ID_REQUIRED":              "A PayPal-Request-Id is required if you are trying to process payment for an Order. Please specify a PayPal-Request-Id or Create the Order without a 'payment_source' specified.",
 	"PENDING_CAPTURE":                         "Cannot initiate a refund as the capture is pending. Capture is typically pending when the payer has funded the transaction using e-check/bank funded.",

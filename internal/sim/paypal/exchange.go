@@ -52,7 +52,7 @@ type answer struct {
 	body   any // nil: none
 	// again is what a repetition under the same request id is told: the latest state of what the first one made
 	// (PayPal's page "Idempotency"). Nil: the same answer.
-	again func(*call) answer
+	again func(*call) (answer, *problem)
 }
 
 // exchange is a request from its arrival to its answer. Between the two steps it holds its request id, so that a

@@ -40,7 +40,7 @@ func (s *Sim) claimID(e *exchange) (sim.Reply, bool) {
 	c := e.call
 	id := c.requestID()
 	if n := utf8.RuneCountInString(id); c.op.maxID > 0 && n > c.op.maxID {
-		return refuse(http.StatusBadRequest, detail{Field: "PayPal-Request-Id", Location: "header", Issue: "INVALID_STRING_LENGTH", Description: descriptions["INVALID_STRING_LENGTH"]}).reply(), true
+		return refuse(http.StatusBadRequest, detail{Field: "PayPal-Request-Id", Issue: "INVALID_STRING_LENGTH", Description: descriptions["INVALID_STRING_LENGTH"]}).reply(), true
 	}
 	held := &claim{}
 	if c.op.retention > 0 && id != "" {
@@ -85,7 +85,10 @@ func (s *Sim) repeated(c *call, key string) (sim.Reply, bool) {
 	}
 	again := r.ok
 	if r.ok.again != nil {
-		again = r.ok.again(c)
+		var p *problem
+		if again, p = r.ok.again(c); p != nil {
+			return p.reply(), true
+		}
 	}
 	return respond(again.status, again.body, newDebugID()), true
 }

@@ -34,39 +34,50 @@ func TestARequestIDRepeatsTheLatestState(t *testing.T) {
 	assert.Equal(t, 201, r.as(live).post(orders, order(unit, urls), requestID("k")).status, "another caller's id is another")
 }
 
+func TestARequestIDOfWhatIsGone(t *testing.T) {
+	r := open(t, false)
+	r.post(orders, order(unit), requestID("k"))
+	r.clock.Advance(3 * time.Hour)
+	got := r.post(orders, order(unit), requestID("k"))
+	assert.Equal(t, "INVALID_RESOURCE_ID", got.issue(), "the order expired, and its id doesn't make another one")
+}
+
 func TestARequestIDIsKeptForItsTime(t *testing.T) {
 	refund := func(r *rig) string { return "/v2/payments/captures/" + r.captured(amount("USD", "9.00")) + "/refund" }
 	part := `{"amount":{"currency_code":"USD","value":"1.00"}}`
-	held := func(r *rig) string {
-		id := r.created(authorized(order(unit, urls)))
-		r.approve(id, paypal.Outcome{})
-		got := r.post(orders+"/"+id+"/authorize", "", whole)
-		return "/v2/payments/authorizations/" + got.text("purchase_units.0.payments.authorizations.0.id") + "/capture"
+	held := func(r *rig) string { return r.held(unit) + "/capture" }
+	atOnce := func(r *rig) string {
+		vaultID, err := r.SaveMethod("sim-client", "c", "paypal", paypal.Outcome{})
+		require.NoError(t, err)
+		return order(unit, `"payment_source":{"paypal":{"vault_id":"`+vaultID+`"}}`)
 	}
+	always := func(body string) func(*rig) string { return func(*rig) string { return body } }
 	for name, c := range map[string]struct {
 		path   func(*rig) string
-		body   string
+		body   func(*rig) string
 		keep   time.Duration
 		repeat int // the status of a repetition
+		after  int // the status once the id is forgotten
 	}{
-		"an order: 6 hours":                      {func(*rig) string { return orders }, order(unit), 6 * time.Hour, 200},
-		"a refund: 45 days":                      {refund, part, 45 * 24 * time.Hour, 201},
-		"a capture of an authorization: 45 days": {held, part, 45 * 24 * time.Hour, 201},
-		"a setup token: 3 hours":                 {func(*rig) string { return "/v3/vault/setup-tokens" }, `{"payment_source":{"paypal":{}}}`, 3 * time.Hour, 200},
+		"an order: 6 hours":                      {always(orders), atOnce, 6 * time.Hour, 200, 201},
+		"a refund: 45 days":                      {refund, always(part), 45 * day, 201, 201},
+		"a capture of an authorization: 45 days": {held, always(part), 45 * day, 201, 422},
+		"a setup token: 3 hours":                 {always("/v3/vault/setup-tokens"), always(`{"payment_source":{"paypal":{}}}`), 3 * time.Hour, 200, 201},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := open(t, false)
-			path := c.path(r)
-			first := r.post(path, c.body, requestID("k"))
+			path, body := c.path(r), c.body(r)
+			first := r.post(path, body, requestID("k"))
 			require.Equal(t, 201, first.status, first.raw)
 			r.clock.Advance(c.keep - 1)
 			r.token = r.tokenOf(paypal.DefaultAccount)
-			again := r.post(path, c.body, requestID("k"))
+			again := r.post(path, body, requestID("k"))
 			assert.Equal(t, c.repeat, again.status)
 			assert.Equal(t, first.text("id"), again.text("id"))
 			r.clock.Advance(1)
-			again = r.post(path, c.body, requestID("k"))
-			assert.NotEqual(t, first.text("id"), again.text("id"), "it acts again, or says why it can't")
+			again = r.post(path, body, requestID("k"))
+			assert.Equal(t, c.after, again.status, "it acts again, on an authorization that has run out")
+			assert.NotEqual(t, first.text("id"), again.text("id"))
 		})
 	}
 }

@@ -37,8 +37,8 @@ func (s *Sim) refundCapture(c *call) (answer, *problem) {
 		return answer{}, p
 	}
 	r := s.giveBack(c, from, amount, outcome)
-	return answer{http.StatusCreated, minimalAnswer(c, r.json(c.base)), func(c *call) answer {
-		return answer{status: http.StatusCreated, body: minimalAnswer(c, r.json(c.base))}
+	return answer{http.StatusCreated, minimalAnswer(c, r.json(c.base)), func(c *call) (answer, *problem) {
+		return answer{status: http.StatusCreated, body: minimalAnswer(c, r.json(c.base))}, nil
 	}}, nil
 }
 

@@ -72,8 +72,8 @@ func (s *Sim) createSetupToken(c *call) (answer, *problem) {
 		t.customer = newID(idAlphabet, 10)
 	}
 	s.setups[t.id] = t
-	return answer{http.StatusCreated, t.json(c.base), func(c *call) answer {
-		return answer{status: http.StatusOK, body: t.json(c.base)}
+	return answer{http.StatusCreated, t.json(c.base), func(c *call) (answer, *problem) {
+		return answer{status: http.StatusOK, body: t.json(c.base)}, nil
 	}}, nil
 }
 
@@ -87,7 +87,7 @@ func (t *setupToken) json(base string) object {
 	case payerActionRequired:
 		body["links"] = []object{link(base+agreePath+"?approval_session_id="+t.id, "approve", "GET"), link(self, "self", "GET")}
 	default:
-		body["payment_source"] = object{t.kind: instrument(t.kind)}
+		body["payment_source"] = object{t.kind: savedInstrument(t.kind)}
 		body["links"] = []object{link(self, "self", "GET"), link(base+"/v3/vault/payment-tokens", "confirm", "POST")}
 	}
 	return body
@@ -123,8 +123,8 @@ func (s *Sim) createPaymentToken(c *call) (answer, *problem) {
 	}
 	setup.status = "VAULTED"
 	t := s.save(c.account, setup.kind, setup.customer, setup.outcome)
-	return answer{http.StatusCreated, t.json(c.base), func(c *call) answer {
-		return answer{status: http.StatusOK, body: t.json(c.base)}
+	return answer{http.StatusCreated, t.json(c.base), func(c *call) (answer, *problem) {
+		return answer{status: http.StatusOK, body: t.json(c.base)}, nil
 	}}, nil
 }
 
@@ -141,9 +141,17 @@ func (s *Sim) save(account Account, kind, customer string, outcome Outcome) *pay
 func (t *paymentToken) json(base string) object {
 	self := base + "/v3/vault/payment-tokens/" + t.id
 	return object{
-		"id": t.id, "customer": object{"id": t.customer}, "payment_source": object{t.kind: instrument(t.kind)},
+		"id": t.id, "customer": object{"id": t.customer}, "payment_source": object{t.kind: savedInstrument(t.kind)},
 		"links": []object{link(self, "self", "GET"), link(self, "delete", "DELETE")},
 	}
+}
+
+// savedInstrument is what the vault shows of a payment method: a little less than an order.
+func savedInstrument(kind string) object {
+	body := instrument(kind)
+	delete(body, "account_status")
+	delete(body, "type")
+	return body
 }
 
 func (s *Sim) findToken(c *call) (*paymentToken, *problem) {

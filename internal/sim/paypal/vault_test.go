@@ -49,7 +49,7 @@ func TestWhatTheVaultRefuses(t *testing.T) {
 	}{
 		"a card number":            {setups, `{"payment_source":{"card":{"number":"4111111111111111"}}}`, 422, "NOT_ENABLED_TO_VAULT_PAYMENT_SOURCE /payment_source/card"},
 		"no method":                {setups, `{}`, 400, "MISSING_REQUIRED_PARAMETER /payment_source"},
-		"two methods":              {setups, `{"payment_source":{"card":{},"paypal":{}}}`, 400, "INVALID_PARAMETER_VALUE /payment_source"},
+		"two methods":              {setups, `{"payment_source":{"card":{},"paypal":{}}}`, 422, "ONLY_ONE_PAYMENT_SOURCE_ALLOWED /payment_source"},
 		"a long customer id":       {setups, `{"customer":{"id":"12345678901234567890123"},"payment_source":{"card":{}}}`, 400, "INVALID_STRING_LENGTH /customer/id"},
 		"an unknown setup token":   {saved, fromSetup("X"), 404, "INVALID_RESOURCE_ID"},
 		"another kind of token":    {saved, `{"payment_source":{"token":{"id":"X","type":"BILLING_AGREEMENT"}}}`, 400, "INVALID_PARAMETER_VALUE /payment_source/token/type"},
