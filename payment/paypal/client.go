@@ -149,8 +149,11 @@ func (a *answer) unclear(cause error) error {
 }
 
 func encode(body any) ([]byte, error) {
-	if body == nil {
+	switch body := body.(type) {
+	case nil:
 		return nil, nil
+	case verbatim:
+		return body, nil
 	}
 	data, err := transport.JSON(body)
 	if err != nil {

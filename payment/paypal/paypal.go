@@ -22,7 +22,7 @@
 //     Where PayPal wants the customer to act (PAYER_ACTION_REQUIRED), the payment is
 //     Prepared with an action, and is to be committed again after it.
 //   - An order can't be canceled at PayPal, so Fence is fault.Unsupported, unless
-//     the order is over already. A held payment is let go with Void.
+//     the order is over already. A held payment is let go with VoidAttempt.
 //   - An authorization holds for 29 days, of which PayPal honours 3 for sure.
 //   - A request id is kept for 6 hours by Orders, for 45 days by Payments and for 3
 //     hours by the vault. What began before that is not sent again: it is looked up,
