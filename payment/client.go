@@ -19,6 +19,7 @@ var Policy = func() resilience.Policy {
 	p := resilience.Default
 	p.Timeout, p.Total = 10*time.Second, 3*time.Minute
 	p.Backoff.Initial = 200 * time.Millisecond
+	p.Breaker.Window = 2 * commitTimeout // so that hanging commits add up
 	return p
 }()
 

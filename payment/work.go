@@ -91,6 +91,9 @@ func (w *work) left(cause error) (*Result, error) {
 // the lease in hand.
 func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *Entry) error) error {
 	until := time.Now().Add(wait)
+	if deadline, ok := w.caller.Deadline(); ok { // he is told before it ends
+		until = sooner(until, deadline.Add(-20*time.Millisecond))
+	}
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		err := w.tryClaim(ctx, prepare)
 		if !errors.Is(err, ErrInProgress) {

@@ -3,6 +3,7 @@ package stripe_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"testing"
 	"time"
 
@@ -109,15 +110,15 @@ func saved(m payment.Method) func(*payment.Attempt) {
 	return func(a *payment.Attempt) { a.Method = m }
 }
 
-// calls are the requests that arrived at a path.
-func (b *bench) calls(path string) []*sim.Call {
-	var out []*sim.Call
-	for _, c := range b.sim.Faults.Calls() {
-		if c.Path == path {
-			out = append(out, c)
-		}
-	}
-	return out
+// form is the last request at a path, and its header.
+func (b *bench) form(t *testing.T, path string) (url.Values, http.Header) {
+	t.Helper()
+	calls := b.sim.Faults.Calls(on(path))
+	require.NotEmpty(t, calls, path)
+	last := calls[len(calls)-1]
+	values, err := url.ParseQuery(string(last.Body))
+	require.NoError(t, err)
+	return values, last.Header
 }
 
 // on is the match of a POST.
