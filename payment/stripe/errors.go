@@ -119,6 +119,8 @@ func (e *Error) kind() fault.Kind {
 	switch {
 	case byCode && e.Code == string(sdk.ErrorCodeResourceMissing) && e.Status != http.StatusNotFound:
 		return fault.Invalid // a parameter names it, not the path
+	case k == fault.Unsupported && e.Param == "amount_to_capture":
+		return fault.Invalid // more than is held
 	case byCode && e.Status < http.StatusInternalServerError:
 		return k
 	case e.Type == string(sdk.ErrorTypeIdempotency):

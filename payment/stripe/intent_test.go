@@ -299,7 +299,7 @@ func TestAMethodThatIsUsedUpIsADecline(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, payment.MethodInvalid, p.Decline.Reason)
 
-	p, err = b.Prepare(t.Context(), b.attempt("", saved(payment.Method{ID: "pm_card_visa", Customer: "cus_gone"})))
+	p, err = b.Prepare(t.Context(), b.attempt("", saved(payment.Method{ID: "pm_card_visa", Customer: "cus_gone"}), func(a *payment.Attempt) { a.Order.ID = "order-4" }))
 	require.ErrorIs(t, err, fault.Invalid, "a customer that isn't there is a mistake of ours")
 	assert.Nil(t, p)
 }
@@ -346,9 +346,10 @@ func TestAPaymentWhoseIDWasNeverLearntIsFoundByItsMetadata(t *testing.T) {
 			}
 			_, err := b.LookUp(t.Context(), a)
 			require.ErrorIs(t, err, fault.NotFound)
-			b.sim.Faults.Add(sim.Fault{On: on(createPath), At: sim.AfterActing, Do: sim.Reset, Times: 1})
+			b.sim.Faults.Add(sim.Fault{On: on(createPath), At: sim.AfterActing, Do: sim.Reset})
 			_, err = b.Prepare(t.Context(), a)
 			require.ErrorIs(t, err, fault.Uncertain)
+			b.sim.Faults.Heal()
 			for n := range 150 { // more than a page of others, after it
 				other := b.attempt("", func(a *payment.Attempt) { a.Number = 100 + n })
 				other.Method.Customer = a.Method.Customer
@@ -416,17 +417,15 @@ func TestAFenceThatIsTooLateTellsWhatHappened(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, payment.Paid, p.State)
 
-	slow, _ := b.committed(t, "pm_usBankAccount_success", func(a *payment.Attempt) { a.Order.ID = "order-2" })
-	p, err = b.Fence(t.Context(), slow)
-	require.NoError(t, err)
-	assert.Equal(t, payment.Processing, p.State)
-	require.NoError(t, b.sim.Settle(slow.PaymentID, false))
-	p, err = b.Fence(t.Context(), slow)
-	require.NoError(t, err)
-	assert.Equal(t, payment.Ended, p.State, "the refusal before isn't kept under a key")
-	p, err = b.Fence(t.Context(), slow)
-	require.NoError(t, err)
-	assert.Equal(t, payment.Ended, p.State, "twice is once")
+	slow := b.prepared(t, "pm_card_visa", func(a *payment.Attempt) { a.Order.ID = "order-2" })
+	b.sim.Faults.Add(sim.Fault{On: on(cancelPath), At: sim.BeforeActing, Do: sim.Answer, Kept: true, Times: 1, Reply: simulator.ServerError(500, "")})
+	_, err = b.Fence(t.Context(), slow)
+	require.ErrorIs(t, err, fault.Uncertain)
+	for range 2 {
+		p, err = b.Fence(t.Context(), slow)
+		require.NoError(t, err, "a failure before isn't kept under a key")
+		assert.Equal(t, payment.Ended, p.State, "twice is once")
+	}
 }
 
 func TestAStepThatDoesNotFitTheStateTellsTheState(t *testing.T) {
