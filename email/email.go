@@ -18,6 +18,9 @@
 //   - A message is never changed by sending.
 //   - What a provider can't do is an error of kind fault.Unsupported, never
 //     dropped in silence; the Client then asks the next provider.
+//   - A Sender takes the mail for all recipients whom it doesn't refuse for good,
+//     whom the receipt names, or for none, which is an error. So a retry or a backup
+//     sends nothing to anybody who has accepted, and no mail is split in silence.
 //   - A Sender makes one attempt and answers in time when its context ends.
 //   - An error says truly whether the mail may have gone, and holds nothing of it.
 //   - It is safe for concurrent use, and each call returns a Receipt of its own.
