@@ -22,14 +22,16 @@
 // Therefore:
 //
 //   - Give our kinds to each client that may lead, with [Register]; else a job
-//     whose worker died is a dead letter at once. Its attempts are then rescued
-//     by that client's JobTimeout and RescueStuckJobsAfter (an hour by default).
+//     whose worker died becomes a dead letter, whatever attempts it had left.
+//   - Its RescueStuckJobsAfter (an hour by default) says after what time a job
+//     runs again whose worker died. It must be longer than the
+//     [queue.RunOptions].Lease of those who work, or jobs run twice at once.
 //   - Set CancelledJobRetentionPeriod and DiscardedJobRetentionPeriod to -1 there,
 //     or dead letters are deleted after 24 hours (buried, expired, unreadable) and
 //     7 days (no attempt left).
-//   - Where River works for nobody else, let Run lead: [WithConfig] with
-//     LeaderElectionDisabled false. It rescues after twice the
-//     [queue.RunOptions].Lease then, and deletes no dead letters.
+//   - Where River works for nobody else, and each Run has all kinds, let Run
+//     lead: [WithConfig] with LeaderElectionDisabled false. It rescues after twice
+//     the [queue.RunOptions].Lease then, and deletes no dead letters.
 //
 // Where nobody leads, Run reports that as [queue.StoreFailed] every minute.
 //
@@ -42,11 +44,13 @@
 //     higher ones.
 //   - Leases: River has none, and no sign of life. [queue.RunOptions].Lease is
 //     instead how long a handler may take (River's JobTimeout); then its context
-//     ends. A job whose worker died runs again when the leader rescues it, which
-//     looks every 30 seconds for jobs older than RescueStuckJobsAfter; that can't
-//     be less than its JobTimeout. A handler that goes on beyond it runs beside
-//     its successor, and what it answers counts for that one: River asks whether
-//     a job runs, not who runs it.
+//     ends. A job whose worker died runs again once the leader has rescued it.
+//     The leader looks every 30 seconds, which nothing changes, for what was
+//     claimed longer ago than its RescueStuckJobsAfter, which River lets be no
+//     less than JobTimeout: even with the shortest lease, a second, that can make
+//     35 seconds. A handler that goes on beyond it runs beside its successor,
+//     and what it answers counts for that one: River asks whether a job runs, not
+//     who runs it.
 //   - A delay of less than 5 seconds may last 5: that is the pace of River's
 //     scheduler, which looks as far ahead. Longer ones, and the waits between
 //     attempts, are exact to a poll; River needs one at least every second,
@@ -58,7 +62,7 @@
 //     River: seal them with [WithKeys]. Jobs that are done stay there for as long
 //     as the leader's CompletedJobRetentionPeriod, 24 hours by default.
 //   - A job that is cancelled in River's UI is a dead letter. One that is retried
-//     there goes on counting its attempts; [Queue.Replay] makes it as new.
+//     there goes on counting its attempts; [queue.Engine.Replay] makes it as new.
 package river
 
 import (

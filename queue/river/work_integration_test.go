@@ -46,6 +46,11 @@ func TestIntegrationPrioritiesAreRivers(t *testing.T) {
 	for _, d := range w.deliveries() {
 		assert.Equal(t, string(d.Payload), fmt.Sprint(d.Priority), "the handler sees what was enqueued")
 	}
+	empty(t, q)
+	w.stop()
+	for _, e := range w.saw() {
+		assert.Equal(t, queue.Finished, e.Type, "River has nothing to complain of: %v", e.Err)
+	}
 }
 
 func TestIntegrationAHandlerHasItsLease(t *testing.T) {
