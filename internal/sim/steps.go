@@ -12,12 +12,15 @@ import (
 	"time"
 )
 
-// Two more moments, for a [Fault] only: a [Step] knows nothing of them.
+// Further moments, for a [Fault] only: a [Step] knows nothing of them.
 const (
 	// BeforeReading: the header of the request was read, its body wasn't.
 	BeforeReading When = iota + 101
 	// MidHeader: half of the header of the answer is out. Under HTTP/2, where a header is one frame, nothing is.
 	MidHeader
+	// Acted: what was asked for was done, and the request is still in progress: its answer isn't kept yet. Delay and Stall
+	// make sense here.
+	Acted
 )
 
 // Action is what a [Fault] does at its moment.
@@ -275,6 +278,9 @@ func (x *Exchange) Before() bool {
 	}
 	return x.cut == 0
 }
+
+// Acted is the moment between acting and keeping the answer, for a Doer that keeps answers.
+func (x *Exchange) Acted() { x.play(Acted) }
 
 // Kept is the answer that the provider is to give and keep in place of its own, if any; acted says whether it acts all
 // the same.

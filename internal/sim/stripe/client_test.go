@@ -19,8 +19,8 @@ import (
 // sdk is stripe-go's client for the simulator, without retries of its own.
 func (b *bench) sdk(apiKey string) *client.API {
 	backend := stripego.GetBackendWithConfig(stripego.APIBackend, &stripego.BackendConfig{
-		URL: stripego.String(b.host.URL), HTTPClient: b.host.Client(), MaxNetworkRetries: stripego.Int64(0),
-		EnableTelemetry: stripego.Bool(false), LeveledLogger: &stripego.LeveledLogger{Level: stripego.LevelNull},
+		URL: new(b.host.URL), HTTPClient: b.host.Client(), MaxNetworkRetries: stripego.Int64(0),
+		EnableTelemetry: new(false), LeveledLogger: &stripego.LeveledLogger{Level: stripego.LevelNull},
 	})
 	return client.New(apiKey, &stripego.Backends{API: backend, Connect: backend, Uploads: backend})
 }
@@ -30,16 +30,16 @@ func TestStripeGoPaysAndRefunds(t *testing.T) {
 		b := openHTTP(t, http2)
 		api := b.sdk(testKey)
 		create := &stripego.PaymentIntentParams{
-			Amount: stripego.Int64(1000), Currency: stripego.String("usd"), Metadata: map[string]string{"order_id": "o1"},
-			AutomaticPaymentMethods: &stripego.PaymentIntentAutomaticPaymentMethodsParams{Enabled: stripego.Bool(true), AllowRedirects: stripego.String("never")},
-			CaptureMethod:           stripego.String("manual"),
+			Amount: stripego.Int64(1000), Currency: new("usd"), Metadata: map[string]string{"order_id": "o1"},
+			AutomaticPaymentMethods: &stripego.PaymentIntentAutomaticPaymentMethodsParams{Enabled: new(true), AllowRedirects: new("never")},
+			CaptureMethod:           new("manual"),
 		}
 		create.SetIdempotencyKey("create")
 		pi, err := api.PaymentIntents.New(create)
 		require.NoError(t, err)
 		assert.Equal(t, stripego.PaymentIntentStatusRequiresPaymentMethod, pi.Status)
 
-		confirm := &stripego.PaymentIntentConfirmParams{PaymentMethod: stripego.String("pm_card_visa")}
+		confirm := &stripego.PaymentIntentConfirmParams{PaymentMethod: new("pm_card_visa")}
 		confirm.AddExpand("latest_charge")
 		pi, err = api.PaymentIntents.Confirm(pi.ID, confirm)
 		require.NoError(t, err)
@@ -67,8 +67,8 @@ func TestStripeGoReadsTheErrors(t *testing.T) {
 	b := open(t)
 	api := b.sdk(testKey)
 	declined := &stripego.PaymentIntentParams{
-		Amount: stripego.Int64(1000), Currency: stripego.String("usd"), Confirm: stripego.Bool(true), PaymentMethodTypes: []*string{stripego.String("card")},
-		PaymentMethod: stripego.String("pm_card_chargeDeclinedInsufficientFunds"),
+		Amount: stripego.Int64(1000), Currency: new("usd"), Confirm: new(true), PaymentMethodTypes: []*string{new("card")},
+		PaymentMethod: new("pm_card_chargeDeclinedInsufficientFunds"),
 	}
 	_, err := api.PaymentIntents.New(declined)
 	var e *stripego.Error
@@ -86,7 +86,7 @@ func TestStripeGoReadsTheErrors(t *testing.T) {
 	assert.Equal(t, []any{404, stripego.ErrorCodeResourceMissing}, []any{e.HTTPStatusCode, e.Code})
 
 	b.Faults.Add(sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: stripe.ServerError(500, ""), Kept: true, Times: 1})
-	params := &stripego.CustomerParams{Email: stripego.String("a@example.com")}
+	params := &stripego.CustomerParams{Email: new("a@example.com")}
 	params.SetIdempotencyKey("k")
 	for range 2 {
 		_, err = api.Customers.New(params)
@@ -102,15 +102,15 @@ func TestStripeGoReadsTheErrors(t *testing.T) {
 func TestStripeGoSavesCards(t *testing.T) {
 	b := open(t)
 	api := b.sdk(testKey)
-	cu, err := api.Customers.New(&stripego.CustomerParams{Email: stripego.String("a@example.com")})
+	cu, err := api.Customers.New(&stripego.CustomerParams{Email: new("a@example.com")})
 	require.NoError(t, err)
 	si, err := api.SetupIntents.New(&stripego.SetupIntentParams{
-		Customer: &cu.ID, PaymentMethod: stripego.String("pm_card_authenticationRequiredOnSetup"), Confirm: stripego.Bool(true), ReturnURL: stripego.String("https://example.com"),
+		Customer: &cu.ID, PaymentMethod: new("pm_card_authenticationRequiredOnSetup"), Confirm: new(true), ReturnURL: new("https://example.com"),
 	})
 	require.NoError(t, err)
 	assert.Equal(t, stripego.SetupIntentNextActionTypeRedirectToURL, si.NextAction.Type)
 	require.NoError(t, b.Authenticate(si.ID, true))
-	list := api.PaymentMethods.List(&stripego.PaymentMethodListParams{Customer: &cu.ID, Type: stripego.String("card")})
+	list := api.PaymentMethods.List(&stripego.PaymentMethodListParams{Customer: &cu.ID, Type: new("card")})
 	require.True(t, list.Next())
 	pm := list.PaymentMethod()
 	assert.Equal(t, stripego.PaymentMethodCardBrandVisa, pm.Card.Brand)
@@ -134,13 +134,13 @@ func Example() {
 	s.Faults.Add(sim.Fault{On: sim.Match{Path: "/v1/payment_intents"}, At: sim.AfterActing, Do: sim.Reset, Times: 1})
 
 	backend := stripego.GetBackendWithConfig(stripego.APIBackend, &stripego.BackendConfig{
-		URL: stripego.String(host.URL), HTTPClient: host.Client(), MaxNetworkRetries: stripego.Int64(0), LeveledLogger: &stripego.LeveledLogger{},
+		URL: new(host.URL), HTTPClient: host.Client(), MaxNetworkRetries: stripego.Int64(0), LeveledLogger: &stripego.LeveledLogger{},
 	})
 	api := client.New("sk_test_1", &stripego.Backends{API: backend})
 	pay := func() (*stripego.PaymentIntent, error) {
 		params := &stripego.PaymentIntentParams{
-			Amount: stripego.Int64(1000), Currency: stripego.String("usd"), Metadata: map[string]string{stripe.OrderKey: "order-1"},
-			PaymentMethod: stripego.String("pm_card_visa"), Confirm: stripego.Bool(true), PaymentMethodTypes: []*string{stripego.String("card")},
+			Amount: stripego.Int64(1000), Currency: new("usd"), Metadata: map[string]string{stripe.OrderKey: "order-1"},
+			PaymentMethod: new("pm_card_visa"), Confirm: new(true), PaymentMethodTypes: []*string{new("card")},
 		}
 		params.SetIdempotencyKey("order-1/attempt-1")
 		return api.PaymentIntents.New(params)

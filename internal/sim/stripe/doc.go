@@ -17,7 +17,9 @@
 //   - [Sim.Faults], a [sim.Plan]: what goes wrong with which request, and when. [RateLimited], [LockTimeout], [KeyInUse],
 //     [ServerError] and [BadGateway] are answers for it; a ServerError that is Kept is Stripe's own 500, which the
 //     idempotency key gets again. [Sim.Lock] holds an object. sim.BeforeActing is the moment when the idempotency key is in
-//     use and nothing was done; sim.AfterActing, when the answer is kept under the key and the caller doesn't know.
+//     use and nothing was done; sim.Acted, when the money moved and the key is still in use; sim.AfterActing, when the answer
+//     is kept under the key and the caller doesn't know. net/http by itself sends a request that has an Idempotency-Key
+//     again when a connection breaks that served before: sim.Plan.Calls tells what arrived.
 //   - [Sim.Money], [Sim.Charges], [Sim.Refunds], [Sim.Balance]: the ledger.
 //   - [Sim.Authenticate], or the page that next_action leads to: the customer's authentication. [Sim.Settle] ends the
 //     processing of a bank debit, [Sim.SettleRefund] a refund.

@@ -41,8 +41,8 @@ func (s *Sim) Replayed(key string) int {
 }
 
 // once runs a request once for its key (docs.stripe.com/api/idempotent_requests). What it answers is kept, 500s
-// included, unless validation or a conflict refused it; whole is false where the request broke off before it executed.
-func (c *call) once(key, operation, form string, run func() (reply sim.Reply, whole bool)) sim.Reply {
+// included, once its execution began, unless validation or a conflict refused it.
+func (c *call) once(key, operation, form string, run func() sim.Reply) sim.Reply {
 	if len([]rune(key)) > maxKey {
 		return malformed("Idempotency-Key is too long: keys are up to 255 characters.", "").reply()
 	}
@@ -51,7 +51,7 @@ func (c *call) once(key, operation, form string, run func() (reply sim.Reply, wh
 	if mine == nil {
 		return known
 	}
-	reply, whole := run()
+	reply := run()
 	unkept := reply.Header.Get(unkeptHeader) != ""
 	reply.Header = reply.Header.Clone()
 	if reply.Header == nil {
@@ -60,7 +60,7 @@ func (c *call) once(key, operation, form string, run func() (reply sim.Reply, wh
 	reply.Header.Del(unkeptHeader)
 	reply.Header.Set("Idempotency-Key", key)
 	reply.Header.Set("Original-Request", c.requestID)
-	c.finish(key, mine, reply, whole && !unkept)
+	c.finish(key, mine, reply, c.executed && !unkept)
 	return reply
 }
 

@@ -1,6 +1,7 @@
 package stripe_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -119,6 +120,39 @@ func TestAKeyInUseIsAConflict(t *testing.T) {
 	assert.Equal(t, 200, done.status)
 	r = b.post("/v1/payment_intents", pay+"pm_card_visa", key("k"))
 	assert.Equal(t, done.raw, r.raw, "the conflict wasn't kept")
+	assert.Len(t, b.Charges("o1"), 1)
+}
+
+// While Stripe executes, the money may have moved, and the key is still in use.
+func TestAKeyIsInUseUntilItsAnswerIsKept(t *testing.T) {
+	b := open(t)
+	gate := sim.NewGate()
+	b.Faults.Add(sim.Fault{At: sim.Acted, Do: sim.Stall, Gate: gate, Times: 1})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-gate.Arrived()
+		cancel()
+	}()
+	_, err := b.send(ctx, http.MethodPost, "/v1/payment_intents", pay+"pm_card_visa", key("k"))
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Len(t, b.Charges("o1"), 1)
+	assert.Equal(t, 409, b.post("/v1/payment_intents", pay+"pm_card_visa", key("k")).status)
+	gate.Open()
+	require.Eventually(t, func() bool { return b.post("/v1/payment_intents", pay+"pm_card_visa", key("k")).status == 200 }, 5*time.Second, time.Millisecond)
+	assert.Len(t, b.Charges("o1"), 1)
+}
+
+// The request ends for the caller, not for Stripe.
+func TestAnAnswerIsKeptThoughTheCallerLeftWhileItWasMade(t *testing.T) {
+	b := open(t)
+	b.Faults.Add(sim.Fault{At: sim.Acted, Do: sim.Stall, Times: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := b.send(ctx, http.MethodPost, "/v1/payment_intents", pay+"pm_card_visa", key("k"))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Eventually(t, func() bool {
+		return b.post("/v1/payment_intents", pay+"pm_card_visa", key("k")).header.Get("Idempotent-Replayed") == "true"
+	}, 5*time.Second, time.Millisecond)
 	assert.Len(t, b.Charges("o1"), 1)
 }
 

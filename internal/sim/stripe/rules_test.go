@@ -278,6 +278,28 @@ func TestTheLifecycleOfAPaymentIntent(t *testing.T) {
 	}
 }
 
+func TestAnUpdateChangesAllOrNothing(t *testing.T) {
+	b := open(t)
+	customer := b.must("/v1/customers", "").text("id")
+	id := b.intent("&description=old&shipping[name]=A")
+	path := "/v1/payment_intents/" + id
+	r := b.must(path, "amount=2000&currency=EUR&description=new&customer="+customer+"&receipt_email=a@example.com&metadata[k]=v")
+	assert.Equal(t, []any{2000, "eur", "new", customer, "a@example.com", "v", "o1", "A"}, []any{
+		r.at("amount"), r.text("currency"), r.text("description"), r.text("customer"), r.text("receipt_email"), r.text("metadata.k"),
+		r.text("metadata.order_id"), r.text("shipping.name"),
+	})
+	for _, form := range []string{"amount=3000&payment_method=pm_none", "amount=3000&customer=cus_none", "amount=1", "amount=3000&currency=xxx"} {
+		assert.Equal(t, 400, b.post(path, form).status, form)
+	}
+	assert.Equal(t, 2000, b.get(path, "").at("amount"))
+	assert.Equal(t, "requires_confirmation", b.must(path, "payment_method=pm_card_visa").text("status"))
+	assert.Equal(t, 404, b.post("/v1/payment_intents/pi_none", "").status)
+	assert.Equal(t, 400, b.post(path+"/confirm", "payment_method=pm_none").status)
+	assert.Equal(t, 404, b.get("/v1/charges/ch_none", "").status)
+	assert.Contains(t, b.post("/v1/payment_intents", "amount=17499&currency=huf").text("error.message"), "175.00 huf")
+	assert.Contains(t, b.post("/v1/payment_intents", "amount=49&currency=jpy").text("error.message"), "50 jpy")
+}
+
 func TestAMissingPaymentMethodIsToldAtConfirmation(t *testing.T) {
 	b := open(t)
 	r := b.post("/v1/payment_intents", order+"&confirm=true")

@@ -148,6 +148,7 @@ type call struct {
 	key       string
 	base      string // of the customer's pages: scheme and host of this request
 	now       int64
+	executed  bool // the endpoint's execution began
 }
 
 // serve is the order in which Stripe looks at a request: the key (401), the path, the idempotency key, the parameters,
@@ -158,6 +159,7 @@ func (s *Sim) serve(r *http.Request, body []byte, x *sim.Exchange) sim.Reply {
 	}
 	c := &call{Sim: s, requestID: newID("req"), base: base(r)}
 	reply := c.answer(r, body, x)
+	reply.Header = reply.Header.Clone() // It may be a fault's or a key's.
 	if reply.Header == nil {
 		reply.Header = http.Header{}
 	}
@@ -193,10 +195,7 @@ func (c *call) answer(r *http.Request, body []byte, x *sim.Exchange) sim.Reply {
 	if r.Method != http.MethodPost || key == "" {
 		return c.run(e, form, x)
 	}
-	return c.once(key, r.Method+" "+r.URL.Path, form, func() (sim.Reply, bool) {
-		reply := c.run(e, form, x)
-		return reply, x.Before()
-	})
+	return c.once(key, r.Method+" "+r.URL.Path, form, func() sim.Reply { return c.run(e, form, x) })
 }
 
 // admit finds the account (docs.stripe.com/api/authentication, docs.stripe.com/connect/authentication).
@@ -282,12 +281,13 @@ func (c *call) run(e endpoint, form string, x *sim.Exchange) sim.Reply {
 	if !x.Before() {
 		return sim.Reply{}
 	}
-	c.p = p
+	c.p, c.executed = p, true
 	instead, acted, failing := x.Kept()
 	if failing && !acted {
 		return instead
 	}
 	reply := c.execute(e)
+	x.Acted()
 	if failing {
 		return instead
 	}
