@@ -237,7 +237,7 @@ func (s *Sim) voidAuthorization(c *call) (answer, *problem) {
 // order_status VOIDED).
 func (s *Sim) void(first *authorization, now time.Time) {
 	for _, a := range first.unit.authorizations {
-		if a.root == first && a.state != voided {
+		if a.state != voided {
 			a.state, a.updated = voided, now
 		}
 	}
@@ -291,13 +291,8 @@ func renewable(c *call, a *authorization) (money, *problem) {
 	return amount, nil
 }
 
-// latestOf is the last renewal of an authorization, or itself.
+// latestOf is the last renewal of an authorization, or itself: a unit is authorized once, and the others are renewals.
 func latestOf(first *authorization) *authorization {
-	last := first
-	for _, a := range first.unit.authorizations {
-		if a.root == first {
-			last = a
-		}
-	}
-	return last
+	all := first.unit.authorizations
+	return all[len(all)-1]
 }

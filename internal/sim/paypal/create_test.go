@@ -193,4 +193,7 @@ func TestAnOrderIsPatched(t *testing.T) {
 	assert.Equal(t, 201, r.post(orders+"/"+id+"/capture", "").status)
 	assert.Equal(t, "ORDER_ALREADY_COMPLETED", r.send("PATCH", orders+"/"+id, patch("replace", "amount", five)).issue())
 	assert.EqualValues(t, 500, r.Charges.All()[0].Minor)
+
+	id = r.created(order(amount("USD", "7")))
+	assert.Equal(t, "7.00", r.get(orders+"/"+id).text("purchase_units.0.amount.value"), "in the currency's own form")
 }

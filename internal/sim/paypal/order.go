@@ -167,7 +167,9 @@ func instrument(kind string) object {
 
 func (u *unit) json(base string) object {
 	body := maps.Clone(u.raw)
-	body["reference_id"], body["payee"] = u.reference, u.payee
+	amount := maps.Clone(record(u.raw, "amount"))
+	amount["value"] = u.amount.value() // "10" comes back as "10.00".
+	body["amount"], body["reference_id"], body["payee"] = amount, u.reference, u.payee
 	payments := object{}
 	if len(u.captures) > 0 {
 		captures := make([]object, len(u.captures))

@@ -193,6 +193,20 @@ func TestWhatCanBeDoneWithAnAuthorization(t *testing.T) {
 	}
 }
 
+func TestTheMostThatAnAuthorizationGives(t *testing.T) {
+	r := open(t, false)
+	for name, c := range map[string]struct{ currency, held, most, more string }{
+		"115 % of a small amount":  {"USD", "10.00", "11.50", "11.51"},
+		"75 dollars over a large":  {"USD", "1000.00", "1075.00", "1075.01"},
+		"115 % of a large in euro": {"EUR", "1000.00", "1150.00", "1150.01"},
+		"115 % of yen":             {"JPY", "101", "116", "117"},
+	} {
+		path := r.held(amount(c.currency, c.held))
+		assert.Equal(t, "MAX_CAPTURE_AMOUNT_EXCEEDED /amount/value", r.post(path+"/capture", amount(c.currency, c.more)).issue(), name)
+		assert.Equal(t, 201, r.post(path+"/capture", amount(c.currency, c.most)).status, name)
+	}
+}
+
 func TestARenewedAuthorizationStandsForTheFirst(t *testing.T) {
 	r := open(t, false)
 	first := r.held(amount("USD", "100.00", `"custom_id":"order-1"`))

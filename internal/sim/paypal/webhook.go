@@ -45,7 +45,7 @@ func (s *Sim) emit(account Account, name, resourceType, id string, resource obje
 	s.events = append(s.events, e)
 }
 
-// Events are all events so far, oldest first. What time alone did is among them.
+// Events are all events so far, oldest first. What time alone did since the last look is at their end, in any order.
 func (s *Sim) Events() []Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
