@@ -25,6 +25,7 @@ var rules = []rule{
 	{"of 32 who ask at once, one takes over an abandoned key", abandonedKeyHasOneWinner},
 	{"many keys at once, each is sent once", manyKeysAtOnce},
 	{"another process reads the receipt", anotherProcessReads},
+	{"a key that was noted before there were tokens is taken over and ended", noteOfAFormerRelease},
 	{"what has run out is deleted, a few at a time", oldRowsAreSwept},
 	{"nothing of a mail or its key is stored in the clear", nothingInTheClear},
 	{"a receipt that was tampered with is an error, and the mail doesn't go again", tamperedReceipt},
@@ -147,6 +148,21 @@ func anotherProcessReads(t *testing.T, databaseURL string) {
 	other, _ := open(t, databaseURL)
 	assert.Equal(t, email.Known{Known: true, Hash: hash, Receipt: first}, ask(t, other, "k", hash, now.Add(time.Hour)))
 	assert.Equal(t, email.Known{Known: true, Hash: hash, Receipt: first}, ask(t, other, "k", [32]byte{2}, now.Add(time.Hour)))
+}
+
+// noteOfAFormerRelease has what the migration makes of a row that was there.
+func noteOfAFormerRelease(t *testing.T, databaseURL string) {
+	r, pool := open(t, databaseURL)
+	ask(t, r, "k", hash, now)
+	_, err := pool.ExecContext(t.Context(), "update email_receipts set token = 1, since = 1")
+	require.NoError(t, err)
+	assert.Equal(t, email.Known{Known: true, Hash: hash}, ask(t, r, "k", hash, now))
+	holder := ask(t, r, "k", hash, now.Add(2*stale))
+	assert.True(t, holder.Abandoned)
+	assert.Greater(t, holder.Token, int64(1))
+	first := &email.Receipt{ID: "m-1"}
+	require.NoError(t, r.End(t.Context(), "k", holder.Token, first))
+	assert.Equal(t, first, ask(t, r, "k", hash, now.Add(2*stale)).Receipt)
 }
 
 func oldRowsAreSwept(t *testing.T, databaseURL string) {
