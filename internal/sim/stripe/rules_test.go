@@ -92,6 +92,8 @@ func TestParametersThatAreRefused(t *testing.T) {
 		"no such currency":                {"/v1/payment_intents", "amount=1000&currency=xxx", refusal{400, invalid, "", "currency"}},
 		"three decimals, the last not 0":  {"/v1/payment_intents", "amount=1001&currency=kwd", refusal{400, invalid, "", "amount"}},
 		"ISK with decimals":               {"/v1/payment_intents", "amount=1050&currency=isk", refusal{400, invalid, "", "amount"}},
+		"UGX with decimals":               {"/v1/payment_intents", "amount=1050&currency=ugx", refusal{400, invalid, "", "amount"}},
+		"more digits than INR has":        {"/v1/payment_intents", "amount=1000000000&currency=inr", refusal{400, invalid, "amount_too_large", "amount"}},
 		"a truth that is none":            {"/v1/payment_intents", order + "&confirm=yes", refusal{400, invalid, "", "confirm"}},
 		"an unknown value":                {"/v1/payment_intents", order + "&capture_method=later", refusal{400, invalid, "", "capture_method"}},
 		"an object that is a text":        {"/v1/payment_intents", order + "&shipping=1&transfer_data=1", refusal{400, invalid, "", "transfer_data"}},
@@ -143,7 +145,8 @@ func TestAmountsThatAreTaken(t *testing.T) {
 	b := open(t)
 	for _, form := range []string{
 		"amount=50&currency=usd", "amount=50&currency=USD", "amount=99999999&currency=usd", "amount=50&currency=jpy", "amount=30&currency=gbp",
-		"amount=1000&currency=kwd", "amount=100&currency=isk", "amount=1&currency=krw",
+		"amount=1000&currency=kwd", "amount=100&currency=isk", "amount=50&currency=krw",
+		"amount=1&currency=bdt", "amount=500&currency=ugx", "amount=999999999999&currency=idr",
 	} {
 		r := b.must("/v1/payment_intents", form)
 		assert.Equal(t, strings.ToLower(form[strings.LastIndex(form, "=")+1:]), r.text("currency"))
