@@ -147,11 +147,8 @@ func failure(err error, a answer, latch *fault.Latch, r request, key string) err
 		f = refusal(said, a.status, append(r.private, key))
 	case a.status == 0:
 		f.Kind, f.Err = latch.Kind(), fmt.Errorf("stripe: %w", transport.WithoutURL(err))
-	case a.status < http.StatusBadRequest:
-		f.Kind, f.Err = fault.Uncertain, broken(a.status, err)
 	default:
-		cause := &Error{Status: a.status}
-		f.Kind, f.Err = cause.unread(), broken(a.status, err)
+		f.Kind, f.Err = unread(a.status), broken(a.status, err)
 	}
 	if f.Code == "" && a.status != 0 {
 		f.Code = strconv.Itoa(a.status)
@@ -168,12 +165,14 @@ func failure(err error, a answer, latch *fault.Latch, r request, key string) err
 	return f
 }
 
-// unread is the kind of a status whose body tells nothing.
-func (e *Error) unread() fault.Kind {
-	if e.Status == http.StatusPaymentRequired {
-		return fault.Uncertain // declined, perhaps: the same key tells
+// unread is the kind of a status whose body tells nothing. A 400 or 402 may be about
+// a step that was taken already.
+func unread(status int) fault.Kind {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return fault.FromStatus(status)
 	}
-	return e.kind()
+	return fault.Uncertain
 }
 
 // broken is the cause where an answer broke off or isn't Stripe's. stripe-go's own

@@ -33,15 +33,19 @@ type request struct {
 }
 
 // read is a request that changes nothing.
-func read(a *payment.Attempt) request { return request{of: &a.Identity} }
-
-// step is a request that carries the attempt's key of that name.
-func step(a *payment.Attempt, name string) request {
-	return request{
-		write: true, key: a.Key(name), of: &a.Identity,
-		private: []string{a.Order.ReturnURL, a.Order.CancelURL, a.Order.Description},
-	}
+func read(a *payment.Attempt) request {
+	return request{of: &a.Identity, private: []string{a.Order.ReturnURL, a.Order.CancelURL, a.Order.Description}}
 }
+
+// write is one that changes something; see request.key.
+func write(a *payment.Attempt, key string) request {
+	r := read(a)
+	r.write, r.key = true, key
+	return r
+}
+
+// step is a write that carries the attempt's key of that name.
+func step(a *payment.Attempt, name string) request { return write(a, a.Key(name)) }
 
 // api is Stripe's API under one key.
 type api struct {

@@ -36,7 +36,7 @@ func (g Gateway) Prepare(ctx context.Context, a *payment.Attempt) (*payment.Paym
 	if ans.replayed() {
 		return g.afterwards(ctx, with(a, pi.ID), "", nil)
 	}
-	return standing(a, pi)
+	return standing(step(a, "prepare"), a, pi)
 }
 
 // created are the parameters of an unconfirmed PaymentIntent (API reference,
@@ -114,7 +114,7 @@ func (g Gateway) Fence(ctx context.Context, a *payment.Attempt) (*payment.Paymen
 // failure, or a refusal while it was processing, would be kept for a day.
 func (g Gateway) cancel(ctx context.Context, a *payment.Attempt, why sdk.PaymentIntentCancellationReason) (*payment.Payment, error) {
 	params := &sdk.PaymentIntentCancelParams{CancellationReason: sdk.String(string(why)), Expand: expand("latest_charge")}
-	return g.move(ctx, a, request{write: true, of: &a.Identity}, "", func(c api) (*sdk.PaymentIntent, error) {
+	return g.move(ctx, a, write(a, ""), "", func(c api) (*sdk.PaymentIntent, error) {
 		params.Params = c.params
 		return c.intents().Cancel(a.PaymentID, params)
 	})
@@ -135,7 +135,7 @@ func (g Gateway) move(ctx context.Context, a *payment.Attempt, r request, before
 	said, _ := errors.AsType[*Error](err)
 	switch {
 	case err == nil && (!ans.replayed() || pi.Status == sdk.PaymentIntentStatusSucceeded || pi.Status == sdk.PaymentIntentStatusCanceled):
-		return standing(a, pi)
+		return standing(r, a, pi)
 	case said != nil && said.decline != nil && !ans.replayed():
 		return refused(a, said), nil
 	case err == nil, said != nil && (said.decline != nil || outOfState[sdk.ErrorCode(said.Code)]):
@@ -184,7 +184,7 @@ func (g Gateway) LookUp(ctx context.Context, a *payment.Attempt) (*payment.Payme
 	if err != nil {
 		return nil, err
 	}
-	return standing(a, pi)
+	return standing(read(a), a, pi)
 }
 
 const (
@@ -218,7 +218,7 @@ func (g Gateway) find(ctx context.Context, a *payment.Attempt) (*payment.Payment
 	case err != nil:
 		return nil, err
 	case pi != nil:
-		return standing(a, pi)
+		return standing(read(a), a, pi)
 	case seen >= maxFind:
 		return nil, fault.New(fault.Unavailable, errors.New("stripe: the payment is not among the last thousand since the attempt began, and may be before them"))
 	}
@@ -227,10 +227,10 @@ func (g Gateway) find(ctx context.Context, a *payment.Attempt) (*payment.Payment
 
 // standing is how a PaymentIntent stands
 // (docs.stripe.com/payments/paymentintents/lifecycle).
-func standing(a *payment.Attempt, pi *sdk.PaymentIntent) (*payment.Payment, error) {
+func standing(r request, a *payment.Attempt, pi *sdk.PaymentIntent) (*payment.Payment, error) {
 	p := &payment.Payment{ID: pi.ID, Live: pi.Livemode, Reference: reference(pi.Metadata)}
 	if err := amounts(p, pi); err != nil {
-		return nil, unreadable(read(a), "the answer's currency is none of Stripe's")
+		return nil, unreadable(r, "the answer's currency is none of Stripe's")
 	}
 	switch pi.Status {
 	case sdk.PaymentIntentStatusRequiresConfirmation:
@@ -254,7 +254,7 @@ func standing(a *payment.Attempt, pi *sdk.PaymentIntent) (*payment.Payment, erro
 	case sdk.PaymentIntentStatusCanceled:
 		p.State, p.Reason = payment.Ended, string(pi.CancellationReason)
 	default:
-		return nil, unreadable(read(a), "the PaymentIntent has a status that version %s doesn't know", sdk.APIVersion)
+		return nil, unreadable(r, "the PaymentIntent has a status that version %s doesn't know", sdk.APIVersion)
 	}
 	if p.State == payment.Held || p.State == payment.Paid {
 		p.Saved = saved(a, pi)
@@ -316,7 +316,7 @@ func needsCustomer() *payment.Decline {
 // refused is the payment of a step that Stripe answered with a decline.
 func refused(a *payment.Attempt, said *Error) *payment.Payment {
 	if pi := said.intent; pi != nil && pi.ID == a.PaymentID {
-		if p, err := standing(a, pi); err == nil {
+		if p, err := standing(read(a), a, pi); err == nil {
 			p.State, p.Action, p.Decline = payment.Refused, nil, said.decline
 			return p
 		}

@@ -23,7 +23,7 @@ func (g Gateway) RefundAttempt(ctx context.Context, r *payment.Refunding) (*paym
 	about[refundKey] = r.ID
 	params := &sdk.RefundParams{PaymentIntent: &r.Attempt.PaymentID, Amount: &n, Metadata: about}
 	var made *sdk.Refund
-	ans, err := g.do(ctx, request{write: true, key: r.Key(), of: &r.Attempt.Identity}, func(c api) (err error) {
+	ans, err := g.do(ctx, write(r.Attempt, r.Key()), func(c api) (err error) {
 		params.Params = c.params
 		made, err = c.refunds().New(params)
 		return first(err, func() error { return wanted(made.Object, "refund", made.ID, "") })
