@@ -159,6 +159,36 @@ func TestASavedMethodComesWithTheCapture(t *testing.T) {
 	assert.Equal(t, paypal.Balance{Charges: 2, Charged: 2000, Pending: 1, PendingAmount: 1000}, r.Balance("order-1")["USD"])
 }
 
+func TestASavedMethodMayNeedTheBuyer(t *testing.T) {
+	for name, c := range map[string]struct {
+		pay    func(r *rig, source string) (id string, got reply)
+		status int
+	}{
+		"at the capture": {func(r *rig, source string) (string, reply) {
+			id := r.created(order(unit, urls))
+			return id, r.post(orders+"/"+id+"/capture", `{`+source+`}`, requestID("k"))
+		}, 422},
+		"in one step": {func(r *rig, source string) (string, reply) {
+			got := r.post(orders, order(unit, urls, source), requestID("k"))
+			return got.text("id"), got
+		}, 201},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := open(t, false)
+			vaultID, err := r.SaveMethod("sim-client", "c1", "card", paypal.Outcome{Issue: "PAYER_ACTION_REQUIRED"})
+			require.NoError(t, err)
+			id, got := c.pay(r, `"payment_source":{"card":{"vault_id":"`+vaultID+`"}}`)
+			assert.Equal(t, c.status, got.status, got.raw)
+			assert.Equal(t, "PAYER_ACTION_REQUIRED", r.get(orders+"/"+id).text("status"))
+			assert.Equal(t, "ORDER_NOT_APPROVED", r.post(orders+"/"+id+"/capture", "").issue())
+			assert.Equal(t, 303, r.post(got.link("payer-action"), "choice=pay").status)
+			assert.Zero(t, r.Charges.Len())
+			assert.Equal(t, 201, r.post(orders+"/"+id+"/capture", "", requestID("k2")).status)
+			assert.Equal(t, 1, r.Charges.Count("order-1"))
+		})
+	}
+}
+
 func TestConfirmingMovesNoMoney(t *testing.T) {
 	r := open(t, false)
 	vaultID, err := r.SaveMethod("sim-client", "c1", "paypal", paypal.Outcome{})

@@ -28,12 +28,27 @@ func (s *Sim) createOrder(c *call) (answer, *problem) {
 		o.status, o.payerAction = payerActionRequired, true
 	}
 	if o.token != nil {
-		if p := s.charge(c, o); p != nil {
-			return answer{}, p // No order comes of it (unverified).
+		if p := s.chargeAtOnce(c, o); p != nil {
+			return answer{}, p
 		}
 	}
 	s.orders[o.id] = o
 	return answer{http.StatusCreated, o.answer(c), s.latest(o)}, nil
+}
+
+// chargeAtOnce is the one step. Of a refusal comes no order (unverified), but where the buyer must act there is one that
+// waits (page "3D Secure": status PAYER_ACTION_REQUIRED with a link).
+func (s *Sim) chargeAtOnce(c *call, o *order) *problem {
+	p := s.charge(c, o)
+	if p == nil {
+		return nil
+	}
+	if o.status != payerActionRequired {
+		p.links = nil
+		return p
+	}
+	o.token, o.payerAction = nil, true
+	return nil
 }
 
 // latest is the state of an order at the time of a repeated request, with status 200 (Orders v2 specification, response
