@@ -97,6 +97,7 @@ var packages = map[string]struct {
 	"internal/sim/sendgrid": {simulators, nil},
 	"internal/sim/ses":      {simulators, nil},
 	"internal/sim/smtp":     {simulators, nil},
+	"internal/sim/stripe":   {simulators, nil},
 	"internal/servertest":   {rigs, nil},
 	"internal/simtest":      {rigs, nil},
 	"examples/quickstart":   {examples, nil},
