@@ -195,6 +195,7 @@ func (w *work) attempts(ctx context.Context, o *Order, candidates []string, comm
 				return nil, notSent(err)
 			}
 		}
+		w.tried[w.e.last().Provider] = true
 		w.others = w.nextOf(candidates) != ""
 		r, err := w.drive(ctx, commit)
 		if !errors.Is(err, errAnother) {
@@ -257,7 +258,6 @@ func (w *work) nextOf(candidates []string) string {
 
 // note writes a new attempt into the journal, before anything is sent.
 func (w *work) note(ctx context.Context, o *Order, provider string) error {
-	w.tried[provider] = true
 	w.fresh = nil
 	return w.update(ctx, func(e *Entry) error {
 		now := w.c.rules.Now()

@@ -219,7 +219,7 @@ func (a *AttemptRecord) learn(p *Payment, now time.Time) {
 		a.Saved = p.Saved
 	}
 	moved := p.State == Paid || p.State == Held || p.State == Processing
-	if a.State == AttemptPaid && p.State != Paid || a.State.Settled() && !moved {
+	if a.State == AttemptPaid || a.State.Settled() && !moved {
 		return
 	}
 	a.Approval, a.Decline, a.Reason, a.HeldUntil = false, p.Decline, p.Reason, p.HeldUntil
