@@ -219,11 +219,11 @@ func (w *work) again(ctx context.Context, o *Order) (bool, error) {
 	case a.State == AttemptFenced:
 		return true, nil
 	case maps.Equal(o.Methods, a.Methods) && o.Try <= a.Try:
-		if !a.State.Settled() && a.State != AttemptNoted {
+		if (!a.State.Settled() || a.retryable()) && a.State != AttemptNoted {
 			w.resumed(ctx)
 		}
 		return w.e.last().State == AttemptFenced, nil
-	case !a.State.Settled():
+	case !a.State.Settled() || a.retryable():
 		if err := w.makeRoom(ctx); err != nil {
 			return false, err
 		}
@@ -237,10 +237,10 @@ func (w *work) makeRoom(ctx context.Context) error {
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
-	switch w.e.last().State {
-	case AttemptPrepared, AttemptOpen:
+	switch a := w.e.last(); {
+	case a.State == AttemptPrepared, a.State == AttemptOpen, a.retryable():
 		return w.fence(ctx, AttemptFenced, "another attempt was asked for")
-	case AttemptCommitting, AttemptProcessing:
+	case a.State == AttemptCommitting, a.State == AttemptProcessing:
 		return fault.New(fault.Conflict, errors.New("payment: the former attempt isn't settled yet"))
 	}
 	return nil

@@ -312,6 +312,27 @@ func TestAnotherMethodWhileTheFormerWaitsForTheCustomer(t *testing.T) {
 	assert.Len(t, s.charges("p"), 1)
 }
 
+func TestADeclinedPaymentThatTheCustomerMayStillMakeIsFencedBeforeAnother(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		s := setup(t)
+		r, err := s.pay.Charge(t.Context(), order("o", paymenttest.Strict))
+		require.NoError(t, err)
+		former := r.PaymentID
+		s.first.GiveUp(former)
+		r, err = s.pay.Resume(t.Context(), "o")
+		require.NoError(t, err)
+		require.Equal(t, payment.Declined, r.Status)
+		if !late {
+			s.first.Confirm(former) // with another card, in the form that is still open
+		}
+		r, err = s.pay.Charge(t.Context(), order("o", paymenttest.Good))
+		require.NoError(t, err)
+		assert.Equal(t, payment.Succeeded, r.Status)
+		s.first.Confirm(former)
+		assert.Len(t, s.charges("o"), 1)
+	}
+}
+
 func TestACallerWhoGoesIsToldAtOnceAndWhatHasBegunIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := setup(t)

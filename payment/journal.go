@@ -126,6 +126,9 @@ type AttemptRecord struct {
 	PaymentID, ChargeID, AuthorizationID string `json:",omitempty"`
 	// Approval: it is prepared, and the customer must approve before it is committed.
 	Approval bool `json:",omitempty"`
+	// Opened: the customer was given what lets him complete it without us, and may try
+	// again after a decline.
+	Opened bool `json:",omitempty"`
 	// Committer is the token of the lease under which it was first committed;
 	// Recommitted, that another one did too.
 	Committer   int64 `json:",omitempty"`

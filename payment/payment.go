@@ -2,7 +2,7 @@
 // never twice.
 //
 //	pay, err := payment.New(stripe.Gateway{Key: key},
-//		payment.WithBackup(paypal.Gateway{ClientID: id, Secret: pass}),
+//		payment.WithBackup(&paypal.Gateway{ClientID: id, Secret: pass}),
 //		payment.WithJournal(journal)) // paymentsql.Open(ctx, db)
 //	…
 //	result, err := pay.Charge(ctx, &payment.Order{
@@ -148,7 +148,8 @@ func (o *Order) clone() Order {
 
 // Method is a payment method as its provider knows it.
 type Method struct {
-	// ID is the provider's id or one-time token of it: never a card's number.
+	// ID is the provider's id or one-time token of it: never a card's number. It may
+	// be empty where a known Customer is to choose in the provider's form.
 	ID string
 	// Customer is the provider's id of the customer whose it is, for a saved one.
 	Customer string `json:",omitempty"`

@@ -50,7 +50,7 @@ func (w *work) settle(ctx context.Context) error {
 	switch {
 	case a.State == AttemptNoted: // its id was never learnt, so nobody can commit it
 		return w.mark(ctx, AttemptFenced, "it was cut off")
-	case a.State.Settled(), a.State == AttemptPrepared && !a.Approval:
+	case a.State.Settled() && !a.retryable(), a.State == AttemptPrepared && !a.Approval:
 		return nil
 	}
 	p, err := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
@@ -79,6 +79,10 @@ func (w *work) settle(ctx context.Context) error {
 	}
 	return w.duplicates(ctx)
 }
+
+// retryable: it was declined, and the customer may yet pay it with another card,
+// as in Stripe's form, whose payment goes back to where it was.
+func (a *AttemptRecord) retryable() bool { return a.State == AttemptDeclined && a.Opened }
 
 // uncommitted is an attempt that was to be committed, and wasn't when it was
 // looked up. The commit may still be on its way, from us or from a process that

@@ -227,7 +227,7 @@ func (a *AttemptRecord) learn(p *Payment, now time.Time) {
 	case Prepared:
 		a.State, a.Approval = AttemptPrepared, p.Action != nil
 	case Actionable:
-		a.State = AttemptOpen
+		a.State, a.Opened = AttemptOpen, true
 	case Processing:
 		a.State = AttemptProcessing
 	case Held:

@@ -57,7 +57,8 @@ func (o *Order) Validate() error {
 		"description", "must have at most %d printable characters", maxDescription)
 	for _, name := range slices.Sorted(maps.Keys(o.Methods)) {
 		m := o.Methods[name]
-		p.require(isProviderID(m.ID), "methods."+name+".id", noProviderID)
+		known := m.ID == "" && m.Customer != "" && o.Presence == CustomerPresent // who chooses in the provider's form
+		p.require(known || isProviderID(m.ID), "methods."+name+".id", noProviderID)
 		p.require(m.Customer == "" || isProviderID(m.Customer), "methods."+name+".customer", noProviderID)
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Payees)) {

@@ -86,6 +86,7 @@ type account struct {
 	method    string
 	refunds   []*payment.Refund
 	holds     bool
+	opened    bool // the customer may try again after a decline, as at Stripe
 	initiated payment.Presence
 }
 
@@ -166,17 +167,20 @@ func (b *Bank) Confirm(paymentID string) {
 		if b.Approves {
 			return
 		}
-		if a.State == payment.Actionable {
+		if a.State == payment.Actionable || a.State == payment.Refused && a.opened {
+			a.Decline = nil
 			b.take(a)
 		}
 	})
 }
 
-// GiveUp is the customer who doesn't: the payment is refused.
+// GiveUp is the customer who fails: the payment is refused, but he may Confirm it
+// yet, with another card, unless it is fenced.
 func (b *Bank) GiveUp(paymentID string) {
 	b.change(paymentID, func(a *account) {
 		if a.State == payment.Actionable {
 			a.State, a.Action, a.Decline = payment.Refused, nil, payment.NewDecline(payment.AuthenticationFault, "authentication_failed")
+			a.opened = true
 		}
 	})
 }
@@ -396,7 +400,7 @@ func (b *Bank) Fence(ctx context.Context, at *payment.Attempt) (*payment.Payment
 			return nil, fault.New(fault.Unsupported, errTrouble)
 		}
 		a, err := b.find(at)
-		if err == nil && (a.State == payment.Prepared || a.State == payment.Actionable) {
+		if err == nil && (a.State == payment.Prepared || a.State == payment.Actionable || a.State == payment.Refused && a.opened) {
 			a.State, a.Action, a.Reason = payment.Ended, nil, "canceled"
 		}
 		return payOf(a), err
