@@ -18,7 +18,7 @@ type Config struct {
 	// TokenTTL is the life of an access token; 0 is 9 hours, as PayPal's page "Authentication" shows.
 	TokenTTL time.Duration
 	// BaseURL begins the links in answers, without a trailing slash. Empty is the Host of each request, so that links
-	// go through a proxy in front.
+	// go through a proxy in front; events have that of the request before, see [Sim.SetBaseURL].
 	BaseURL string
 	// CertURL is the cert_url that webhooks name. Empty is the simulator's own.
 	CertURL string
@@ -109,6 +109,16 @@ func (s *Sim) SetAccount(a Account) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accounts[a.ClientID] = a
+}
+
+// SetBaseURL begins the links of events, and the cert_url of their signatures, as long as no request has come; only
+// where [Config] has no BaseURL.
+func (s *Sim) SetBaseURL(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.BaseURL == "" {
+		s.base = url
+	}
 }
 
 // RevokeTokens makes every access token invalid.
