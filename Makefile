@@ -47,6 +47,14 @@ bench: ## the benchmarks beside the peers, on one processor and two, and the med
 	for run in 1 2 3 4 5 6 7 8; do .cache/bench.test -test.run '^$$' -test.bench . -test.cpu 1,2 -test.benchtime 200ms; done | tee .cache/bench.txt
 	$(TOOL) benchstat -col /lib .cache/bench.txt
 
+bench-queue: ## the queue in a SQLite file beside bbolt, every commit synced, five interleaved rounds; needs strace, four minutes
+	cd bench && go test -count 1 -timeout 30m -v ./queue -run TestTheQueueBesideBolt -rounds 5
+
+backlog: ## 100,000 queued mails while one provider, or all of them, hang; six minutes
+	@mkdir -p .cache
+	cd bench && go test -c -o ../.cache/backlog.test ./backlog
+	for workers in 8 64; do .cache/backlog.test -test.v -mails 100000 -workers $$workers || exit 1; done
+
 fleet: ## the simulation of docs/fleet.md with every variant, which rewrites its figures; six minutes
 	cd bench && go test -count 1 -timeout 30m -v ./fleet -update
 

@@ -40,9 +40,12 @@ func TestMain(m *testing.M) {
 
 // providers is that process, as seen from the test.
 type providers struct {
-	t                         *testing.T
-	SendGrid, Amazon, Control string // base URLs
+	t *testing.T
+	addresses
 }
+
+// addresses are base URLs.
+type addresses struct{ SendGrid, Amazon, Control string }
 
 // ledger is what the providers have taken.
 type ledger struct {
@@ -78,13 +81,15 @@ func serveProviders(in io.Reader, out io.Writer) {
 	})
 	srv := httptest.NewServer(control)
 	defer srv.Close()
-	_ = json.NewEncoder(out).Encode(providers{SendGrid: sg.URL, Amazon: amazon.URL, Control: srv.URL})
+	_ = json.NewEncoder(out).Encode(addresses{SendGrid: sg.URL, Amazon: amazon.URL, Control: srv.URL})
 	_, _ = io.Copy(io.Discard, in)
 }
 
 func startProviders(t *testing.T) *providers {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	program, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), program)
 	cmd.Env, cmd.Stderr = append(os.Environ(), asProviders+"=1"), os.Stderr
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
@@ -98,7 +103,7 @@ func startProviders(t *testing.T) *providers {
 	p := &providers{t: t}
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(line, p))
+	require.NoError(t, json.Unmarshal(line, &p.addresses))
 	return p
 }
 

@@ -221,5 +221,6 @@ func (r *report) checkOrder(t *testing.T) {
 	slices.Sort(late)
 	n := len(late)
 	t.Logf("against the order of age and priority: p50 %d places late, p99 %d, p99.9 %d, at most %d", late[n/2], late[n*99/100], late[n*999/1000], late[n-1])
-	assert.LessOrEqual(t, late[n*99/100], 2**workers, "mails are delivered in the order of age and priority")
+	hung := 3 * *workers // at the start all of them, then one for each probe
+	assert.LessOrEqual(t, late[max(n-1-hung, 0)], 2**workers, "mails go out in the order of age and priority, but those that hung")
 }
