@@ -1,8 +1,6 @@
 package stripe
 
-import (
-	"slices"
-)
+import "slices"
 
 // account is docs.stripe.com/api/accounts/object, the part that says whether it can take payments.
 type account struct {

@@ -194,7 +194,7 @@ func (c *call) execute(e endpoint) sim.Reply {
 	defer c.mu.Unlock()
 	c.now = c.cfg.Now().Unix()
 	for _, id := range []string{c.path, c.p.text("payment_intent"), c.p.text("charge")} {
-		if c.Sim.locked[id] > 0 {
+		if c.Sim.locked[id] {
 			return locked().kept()
 		}
 	}

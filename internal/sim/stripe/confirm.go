@@ -1,8 +1,6 @@
 package stripe
 
-import (
-	"time"
-)
+import "time"
 
 func (c *call) confirmIntent() (any, *problem) {
 	pi, p := c.intent()

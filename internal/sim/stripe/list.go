@@ -1,8 +1,6 @@
 package stripe
 
-import (
-	"slices"
-)
+import "slices"
 
 // page of a list (docs.stripe.com/api/pagination).
 type page[T any] struct {

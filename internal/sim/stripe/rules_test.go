@@ -344,6 +344,10 @@ func TestCaptureTakesAtMostWhatIsHeld(t *testing.T) {
 			assert.Equal(t, int64(tt.captured), b.Charges("o1")[0].Amount)
 			assert.Equal(t, []any{"succeeded", tt.captured, 0, 1000}, []any{r.text("status"), r.at("amount_received"), r.at("amount_capturable"), r.at("amount")})
 			assert.Equal(t, []string{"payment_intent.created", "charge.succeeded", "payment_intent.amount_capturable_updated", "charge.captured", "payment_intent.succeeded"}, b.types())
+			charge := b.get("/v1/payment_intents/"+id, "expand[]=latest_charge")
+			assert.Equal(t, []any{tt.captured, 1000 - tt.captured, false}, []any{
+				charge.at("latest_charge.amount_captured"), charge.at("latest_charge.amount_refunded"), charge.at("latest_charge.refunded"),
+			})
 			over := b.post("/v1/refunds", fmt.Sprintf("payment_intent=%s&amount=%d", id, tt.captured+1))
 			assert.Equal(t, 400, over.status, "what was released can't be refunded")
 		})

@@ -40,7 +40,7 @@ type Sim struct {
 
 	mu     sync.Mutex
 	spaces map[spaceKey]*space
-	locked map[string]int
+	locked map[string]bool
 	hooks  hooks
 }
 
@@ -55,7 +55,7 @@ func New(cfg Config) *Sim {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Sim{cfg: cfg, spaces: map[spaceKey]*space{}, locked: map[string]int{}}
+	s := &Sim{cfg: cfg, spaces: map[spaceKey]*space{}, locked: map[string]bool{}}
 	s.hooks.wake = make(chan struct{}, 1)
 	s.handler = s.Faults.Handler(s.serve)
 	return s
@@ -72,12 +72,12 @@ func (s *Sim) Start(http2 bool) *sim.Host { return sim.NewHost(s, http2) }
 func (s *Sim) Lock(id string) (unlock func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.locked[id]++
-	return sync.OnceFunc(func() {
+	s.locked[id] = true
+	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.locked[id]--
-	})
+		delete(s.locked, id)
+	}
 }
 
 // space holds the objects of one account in one mode: test and live, and accounts, see nothing of each other
