@@ -79,22 +79,20 @@ func (r *request) mark(err error) error {
 
 func (g *Gateway) authorized(ctx context.Context, base string, r *request, body []byte) (*answer, error) {
 	load := func(ctx context.Context) (*oauth2.Token, error) { return g.login(ctx, base) }
-	bearer, fresh, err := g.token.get(ctx, load)
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		bearer, fresh, err := g.token.get(ctx, load)
+		if err != nil {
+			return nil, err
+		}
+		a, err := g.send(ctx, base, r, body, bearer)
+		if err != nil || a.status != http.StatusUnauthorized {
+			return a, err
+		}
+		g.token.drop(bearer)
+		if fresh || again {
+			return a, nil
+		}
 	}
-	a, err := g.send(ctx, base, r, body, bearer)
-	if err != nil || a.status != http.StatusUnauthorized {
-		return a, err
-	}
-	g.token.drop(bearer)
-	if fresh {
-		return a, nil
-	}
-	if bearer, _, err = g.token.get(ctx, load); err != nil {
-		return nil, err
-	}
-	return g.send(ctx, base, r, body, bearer)
 }
 
 // send is one exchange. The key's header is not one that net/http knows, so that a

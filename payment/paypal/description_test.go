@@ -59,7 +59,10 @@ func fits(in []routers.Router, r *http.Request, body []byte) error {
 		if route, path, err = router.FindRoute(r); err == nil {
 			return openapi3filter.ValidateRequest(r.Context(), &openapi3filter.RequestValidationInput{
 				Request: r, PathParams: path, Route: route,
-				Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, SkipSettingDefaults: true},
+				Options: &openapi3filter.Options{
+					AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, SkipSettingDefaults: true,
+					ExcludeReadOnlyValidations: true, // an event's fields are read only, and are to be sent back for verification
+				},
 			})
 		}
 	}
