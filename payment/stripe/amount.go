@@ -65,17 +65,17 @@ var maximums = map[payment.Currency]int64{"IDR": 999_999_999_999, "COP": 9_999_9
 
 // amount is m in Stripe's units, or an error of kind fault.Unsupported that names
 // the field.
-func amount(m payment.Money, field string) (int64, error) {
+func amount(m payment.Money) (int64, error) {
 	u, ok := currencies[m.Currency]
 	if !ok {
-		return 0, unsupported(field+".currency", "Stripe doesn't take %s", m.Currency)
+		return 0, unsupported("amount.currency", "Stripe doesn't take %s", m.Currency)
 	}
 	n, err := m.In(u.exponent)
 	if err == nil && n%u.step != 0 {
 		err = payment.ErrInexact
 	}
 	if err != nil {
-		return 0, unsupported(field+".minor", "Stripe takes fewer decimals of %s, and nothing is rounded", m.Currency)
+		return 0, unsupported("amount.minor", "Stripe takes fewer decimals of %s, and nothing is rounded", m.Currency)
 	}
 	return n, nil
 }

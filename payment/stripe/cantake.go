@@ -32,7 +32,7 @@ func (g Gateway) CanTake(a *payment.Attempt) error {
 }
 
 func canCharge(m payment.Money) error {
-	n, err := amount(m, "amount")
+	n, err := amount(m)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 // CaptureAttempt takes some or all of what is held. Stripe lets go of the rest.
 func (g Gateway) CaptureAttempt(ctx context.Context, a *payment.Attempt, take payment.Money) (*payment.Payment, error) {
-	n, err := amount(take, "amount")
+	n, err := amount(take)
 	if err != nil {
 		return nil, err
 	}

@@ -10,10 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	sdk "github.com/stripe/stripe-go/v76"
-
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	sdk "github.com/stripe/stripe-go/v76"
 
 	"github.com/smilefactory/integrations/payment"
 )
@@ -99,7 +98,7 @@ func TestTheCurrencyTableIsConsistent(t *testing.T) {
 		assert.GreaterOrEqual(t, u.lowest, u.step, c)
 		back, err := money(u.lowest, sdk.Currency(strings.ToLower(string(c))))
 		if assert.NoError(t, err, c) {
-			n, err := amount(back, "amount")
+			n, err := amount(back)
 			assert.NoError(t, err, c)
 			assert.Equal(t, u.lowest, n, c)
 		}

@@ -25,8 +25,8 @@ import (
 
 // saying is an answer with an error object.
 func saying(status int, kind, code, param, message string) sim.Reply {
-	body, _ := json.Marshal(map[string]any{"error": map[string]string{"type": kind, "code": code, "param": param, "message": message}})
-	return sim.Reply{Status: status, Header: http.Header{"Request-Id": {"req_4711"}}, Body: string(body)}
+	body := fmt.Sprintf(`{"error": {"type": %q, "code": %q, "param": %q, "message": %q}}`, kind, code, param, message)
+	return sim.Reply{Status: status, Header: http.Header{"Request-Id": {"req_4711"}}, Body: body}
 }
 
 func TestWhatStripesAnswersMean(t *testing.T) {
@@ -91,7 +91,7 @@ func TestWhatStripesAnswersMean(t *testing.T) {
 				f, _ := fault.As(err)
 				assert.Equal(t, do.deduped, f.Deduped)
 				assert.Equal(t, c.answer.Header.Get("Request-Id"), f.RequestID)
-				assert.True(t, strings.Contains(err.Error(), "stripe: "), err)
+				assert.ErrorContains(t, err, "stripe: ")
 			}
 			assert.Empty(t, b.sim.Charges("order-1"))
 		})
@@ -295,7 +295,7 @@ func TestACallerWhoGivesUpIsAnsweredAtOnce(t *testing.T) {
 func TestAnEndlessAnswerIsCut(t *testing.T) {
 	b := open(t)
 	b.HTTPClient = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(endless{})}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(endless{})}, nil
 	})}
 	_, err := b.Prepare(t.Context(), b.attempt("pm_card_visa"))
 	require.ErrorIs(t, err, fault.Uncertain)
@@ -359,7 +359,7 @@ func TestNothingPrivateIsInAnError(t *testing.T) {
 // chain prints every error that can be reached.
 func chain(err error) string {
 	out := fmt.Sprintf("%v %+v %#v ", err, err, err)
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // each link by itself
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			out += chain(inner)

@@ -54,15 +54,16 @@ type api struct {
 	params  sdk.Params
 }
 
-func (c api) intents() paymentintent.Client   { return paymentintent.Client{B: c.backend, Key: c.key} }
-func (c api) methods() paymentmethod.Client   { return paymentmethod.Client{B: c.backend, Key: c.key} }
-func (c api) setups() setupintent.Client      { return setupintent.Client{B: c.backend, Key: c.key} }
-func (c api) customers() customer.Client      { return customer.Client{B: c.backend, Key: c.key} }
-func (c api) refunds() refund.Client          { return refund.Client{B: c.backend, Key: c.key} }
-func (c api) list(limit int64) sdk.ListParams { return listParams(c.params, limit) }
+func (c api) intents() paymentintent.Client { return paymentintent.Client{B: c.backend, Key: c.key} }
 
-func listParams(p sdk.Params, limit int64) sdk.ListParams {
-	return sdk.ListParams{Context: p.Context, StripeAccount: p.StripeAccount, Limit: &limit}
+func (c api) methods() paymentmethod.Client { return paymentmethod.Client{B: c.backend, Key: c.key} }
+func (c api) setups() setupintent.Client    { return setupintent.Client{B: c.backend, Key: c.key} }
+func (c api) customers() customer.Client    { return customer.Client{B: c.backend, Key: c.key} }
+func (c api) refunds() refund.Client        { return refund.Client{B: c.backend, Key: c.key} }
+
+// pages are the parameters of a list.
+func (c api) pages() sdk.ListParams {
+	return sdk.ListParams{Context: c.params.Context, StripeAccount: c.params.StripeAccount, Limit: new(int64(pageSize))}
 }
 
 // answer is what came back at the HTTP level, zero where nothing did.

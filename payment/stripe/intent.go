@@ -3,7 +3,6 @@ package stripe
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/payment"
-	"github.com/smilefactory/integrations/secret"
 )
 
 // Prepare creates a PaymentIntent, unconfirmed.
@@ -43,12 +41,12 @@ func (g Gateway) Prepare(ctx context.Context, a *payment.Attempt) (*payment.Paym
 // "Create a PaymentIntent").
 func created(a *payment.Attempt, method string) *sdk.PaymentIntentParams {
 	o := a.Order
-	n, _ := amount(o.Amount, "amount") // CanTake has seen it
+	n, _ := amount(o.Amount) // CanTake has seen it
 	return &sdk.PaymentIntentParams{
-		Amount: &n, Currency: sdk.String(strings.ToLower(string(o.Amount.Currency))),
+		Amount: &n, Currency: new(strings.ToLower(string(o.Amount.Currency))),
 		PaymentMethod: some(method), Customer: some(a.Method.Customer), Description: some(o.Description),
 		AutomaticPaymentMethods: &sdk.PaymentIntentAutomaticPaymentMethodsParams{
-			Enabled: sdk.Bool(true), AllowRedirects: redirects(o.ReturnURL),
+			Enabled: new(true), AllowRedirects: redirects(o.ReturnURL),
 		},
 		CaptureMethod:    capturing(o.Hold),
 		SetupFutureUsage: future(o.Save),
@@ -64,22 +62,22 @@ func redirects(returnURL string) *string {
 	if returnURL != "" {
 		return nil
 	}
-	return sdk.String("never")
+	return new("never")
 }
 
 func capturing(hold bool) *string {
 	if !hold {
 		return nil // Stripe's default takes the money at once
 	}
-	return sdk.String(string(sdk.PaymentIntentCaptureMethodManual))
+	return new(string(sdk.PaymentIntentCaptureMethodManual))
 }
 
 func future(s payment.Save) *string {
 	switch s {
 	case payment.OnSession:
-		return sdk.String(string(sdk.PaymentIntentSetupFutureUsageOnSession))
+		return new(string(sdk.PaymentIntentSetupFutureUsageOnSession))
 	case payment.OffSession:
-		return sdk.String(string(sdk.PaymentIntentSetupFutureUsageOffSession))
+		return new(string(sdk.PaymentIntentSetupFutureUsageOffSession))
 	default:
 		return nil
 	}
@@ -89,7 +87,7 @@ func future(s payment.Save) *string {
 func (g Gateway) Commit(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
 	params := &sdk.PaymentIntentConfirmParams{ReturnURL: some(a.Order.ReturnURL), Expand: expand("latest_charge")}
 	if a.Order.Presence == payment.MerchantInitiated {
-		params.OffSession = sdk.Bool(true)
+		params.OffSession = new(true)
 	}
 	return g.move(ctx, a, step(a, "commit"), payment.Prepared, func(c api) (*sdk.PaymentIntent, error) {
 		params.Params = c.params
@@ -113,7 +111,7 @@ func (g Gateway) Fence(ctx context.Context, a *payment.Attempt) (*payment.Paymen
 // cancel carries no key of ours: to cancel twice does no harm, and under a key a
 // failure, or a refusal while it was processing, would be kept for a day.
 func (g Gateway) cancel(ctx context.Context, a *payment.Attempt, why sdk.PaymentIntentCancellationReason) (*payment.Payment, error) {
-	params := &sdk.PaymentIntentCancelParams{CancellationReason: sdk.String(string(why)), Expand: expand("latest_charge")}
+	params := &sdk.PaymentIntentCancelParams{CancellationReason: new(string(why)), Expand: expand("latest_charge")}
 	return g.move(ctx, a, write(a, ""), "", func(c api) (*sdk.PaymentIntent, error) {
 		params.Params = c.params
 		return c.intents().Cancel(a.PaymentID, params)
@@ -205,7 +203,7 @@ func (g Gateway) find(ctx context.Context, a *payment.Attempt) (*payment.Payment
 	var pi *sdk.PaymentIntent
 	seen := 0
 	_, err := g.do(ctx, read(a), func(c api) error {
-		params.ListParams = c.list(pageSize)
+		params.ListParams = c.pages()
 		all := c.intents().List(params)
 		for ; pi == nil && seen < maxFind && all.Next(); seen++ {
 			if reference(all.PaymentIntent().Metadata) == a.Reference() {
@@ -223,143 +221,6 @@ func (g Gateway) find(ctx context.Context, a *payment.Attempt) (*payment.Payment
 		return nil, fault.New(fault.Unavailable, errors.New("stripe: the payment is not among the last thousand since the attempt began, and may be before them"))
 	}
 	return nil, fault.New(fault.NotFound, errors.New("stripe: no payment has the attempt's metadata"))
-}
-
-// standing is how a PaymentIntent stands
-// (docs.stripe.com/payments/paymentintents/lifecycle).
-func standing(r request, a *payment.Attempt, pi *sdk.PaymentIntent) (*payment.Payment, error) {
-	p := &payment.Payment{ID: pi.ID, Live: pi.Livemode, Reference: reference(pi.Metadata)}
-	if err := amounts(p, pi); err != nil {
-		return nil, unreadable(r, "the answer's currency is none of Stripe's")
-	}
-	switch pi.Status {
-	case sdk.PaymentIntentStatusRequiresConfirmation:
-		p.State = payment.Prepared
-	case sdk.PaymentIntentStatusRequiresPaymentMethod:
-		p.State, p.Action = payment.Actionable, action(pi.ClientSecret, "")
-		if pi.LastPaymentError != nil {
-			p.State, p.Action, p.Decline = payment.Refused, nil, declined(pi.LastPaymentError)
-		}
-	case sdk.PaymentIntentStatusRequiresAction:
-		p.State, p.Action = payment.Actionable, action(pi.ClientSecret, page(pi.NextAction))
-		if a.Order.Presence == payment.MerchantInitiated { // nobody is there
-			p.State, p.Action, p.Decline = payment.Refused, nil, needsCustomer()
-		}
-	case sdk.PaymentIntentStatusProcessing:
-		p.State, p.Reason = payment.Processing, string(sdk.PaymentIntentStatusProcessing)
-	case sdk.PaymentIntentStatusRequiresCapture:
-		p.State = payment.Held
-	case sdk.PaymentIntentStatusSucceeded:
-		p.State = payment.Paid
-	case sdk.PaymentIntentStatusCanceled:
-		p.State, p.Reason = payment.Ended, string(pi.CancellationReason)
-	default:
-		return nil, unreadable(r, "the PaymentIntent has a status that version %s doesn't know", sdk.APIVersion)
-	}
-	if p.State == payment.Held || p.State == payment.Paid {
-		p.Saved = saved(a, pi)
-	}
-	return p, nil
-}
-
-func amounts(p *payment.Payment, pi *sdk.PaymentIntent) (err error) {
-	var refunded int64
-	if c := pi.LatestCharge; c != nil {
-		p.ChargeID, refunded = c.ID, c.AmountRefunded
-		if pi.Status == sdk.PaymentIntentStatusRequiresCapture {
-			p.HeldUntil = until(c)
-		} else if pi.Status != sdk.PaymentIntentStatusSucceeded {
-			refunded = 0 // what a voided authorisation let go of is called so too
-		}
-	}
-	p.Amount, err = money(pi.Amount, pi.Currency)
-	p.Captured, _ = money(pi.AmountReceived, pi.Currency)
-	p.Refunded, _ = money(refunded, pi.Currency)
-	return err
-}
-
-// until is when a card's authorisation ends, where Stripe says it.
-func until(c *sdk.Charge) time.Time {
-	if d := c.PaymentMethodDetails; d != nil && d.Card != nil && d.Card.CaptureBefore != 0 {
-		return time.Unix(d.Card.CaptureBefore, 0)
-	}
-	return time.Time{}
-}
-
-// saved is the method that was kept for the customer.
-func saved(a *payment.Attempt, pi *sdk.PaymentIntent) payment.Method {
-	if a.Order.Save == payment.SaveNot || pi.SetupFutureUsage == "" || pi.Customer == nil || pi.PaymentMethod == nil {
-		return payment.Method{}
-	}
-	return payment.Method{ID: pi.PaymentMethod.ID, Customer: pi.Customer.ID}
-}
-
-func action(clientSecret, url string) *payment.NextAction {
-	if url != "" {
-		return &payment.NextAction{Provider: provider, RedirectURL: url}
-	}
-	return &payment.NextAction{Provider: provider, ClientSecret: secret.NewValue(clientSecret)}
-}
-
-// page is where the customer is to go; empty where Stripe's script does it.
-func page(n *sdk.PaymentIntentNextAction) string {
-	if n == nil || n.RedirectToURL == nil {
-		return ""
-	}
-	return n.RedirectToURL.URL
-}
-
-func needsCustomer() *payment.Decline {
-	return payment.NewDecline(payment.AuthenticationFault, string(sdk.DeclineCodeAuthenticationRequired))
-}
-
-// refused is the payment of a step that Stripe answered with a decline.
-func refused(a *payment.Attempt, said *Error) *payment.Payment {
-	if pi := said.intent; pi != nil && pi.ID == a.PaymentID {
-		if p, err := standing(read(a), a, pi); err == nil {
-			p.State, p.Action, p.Decline = payment.Refused, nil, said.decline
-			return p
-		}
-	}
-	return &payment.Payment{
-		ID: a.PaymentID, State: payment.Refused, Decline: said.decline, Amount: a.Order.Amount,
-		Live: a.Identity.Live, Reference: a.Reference(),
-	}
-}
-
-// refusedBefore is a decline before there is a PaymentIntent.
-func refusedBefore(err error) (*payment.Payment, error) {
-	if said, ok := errors.AsType[*Error](err); ok && said.decline != nil {
-		return &payment.Payment{State: payment.Refused, Decline: said.decline}, nil
-	}
-	return nil, err
-}
-
-// The names under which a reference travels.
-const (
-	orderKey   = "order_id"
-	userKey    = "user_id"
-	tenantKey  = "tenant"
-	attemptKey = "attempt"
-	refundKey  = "refund_id"
-)
-
-func metadata(r payment.Reference) map[string]string {
-	m := map[string]string{orderKey: r.Order, attemptKey: strconv.Itoa(r.Attempt)}
-	if r.User != "" {
-		m[userKey] = r.User
-	}
-	if r.Tenant != "" {
-		m[tenantKey] = r.Tenant
-	}
-	return m
-}
-
-// reference is the one of metadata, zero where they aren't ours.
-func reference(m map[string]string) payment.Reference {
-	attempt, _ := strconv.Atoi(m[attemptKey])
-	r := payment.Reference{Tenant: m[tenantKey], Order: m[orderKey], User: m[userKey], Attempt: attempt}
-	return payment.ParseReference(r.String())
 }
 
 // with is the attempt with the id of its payment.

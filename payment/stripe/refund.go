@@ -12,7 +12,7 @@ import (
 
 // RefundAttempt gives money of a payment back. The caller's id travels as metadata.
 func (g Gateway) RefundAttempt(ctx context.Context, r *payment.Refunding) (*payment.Refund, error) {
-	n, err := amount(r.Amount, "amount")
+	n, err := amount(r.Amount)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (g Gateway) findRefund(ctx context.Context, r *payment.Refunding) (*payment
 	var made *sdk.Refund
 	seen := 0
 	_, err := g.do(ctx, read(r.Attempt), func(c api) error {
-		params.ListParams = c.list(pageSize)
+		params.ListParams = c.pages()
 		all := c.refunds().List(params)
 		for ; made == nil && seen < maxFind && all.Next(); seen++ {
 			if all.Refund().Metadata[refundKey] == r.ID {

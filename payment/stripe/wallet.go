@@ -18,7 +18,7 @@ func (g Gateway) method(ctx context.Context, id string, r request) (string, erro
 		return id, nil
 	}
 	params := &sdk.PaymentMethodParams{
-		Type: sdk.String(string(sdk.PaymentMethodTypeCard)), Card: &sdk.PaymentMethodCardParams{Token: &id},
+		Type: new(string(sdk.PaymentMethodTypeCard)), Card: &sdk.PaymentMethodCardParams{Token: &id},
 	}
 	r.private = append(r.private, id)
 	var pm *sdk.PaymentMethod
@@ -109,8 +109,8 @@ func setup(s *payment.Setup, owner, method string) *sdk.SetupIntentParams {
 		usage = sdk.SetupIntentUsageOffSession
 	}
 	p := &sdk.SetupIntentParams{
-		Customer: &owner, PaymentMethod: some(method), Usage: sdk.String(string(usage)),
-		AutomaticPaymentMethods: &sdk.SetupIntentAutomaticPaymentMethodsParams{Enabled: sdk.Bool(true), AllowRedirects: redirects(s.ReturnURL)},
+		Customer: &owner, PaymentMethod: some(method), Usage: new(string(usage)),
+		AutomaticPaymentMethods: &sdk.SetupIntentAutomaticPaymentMethodsParams{Enabled: new(true), AllowRedirects: redirects(s.ReturnURL)},
 		Metadata:                map[string]string{"setup_id": s.ID},
 		Expand:                  expand("payment_method"),
 	}
@@ -118,7 +118,7 @@ func setup(s *payment.Setup, owner, method string) *sdk.SetupIntentParams {
 		p.Metadata[userKey] = s.User
 	}
 	if method != "" {
-		p.Confirm, p.ReturnURL = sdk.Bool(true), some(s.ReturnURL)
+		p.Confirm, p.ReturnURL = new(true), some(s.ReturnURL)
 	}
 	return p
 }
@@ -233,7 +233,7 @@ func (g Gateway) SavedMethods(ctx context.Context, customer string) ([]payment.S
 	}
 	var out []payment.SavedMethod
 	_, err = g.do(ctx, request{}, func(c api) error {
-		params := &sdk.CustomerListPaymentMethodsParams{ListParams: c.list(pageSize), Customer: &customer}
+		params := &sdk.CustomerListPaymentMethodsParams{ListParams: c.pages(), Customer: &customer}
 		all := c.customers().ListPaymentMethods(params)
 		for len(out) < maxFind && all.Next() {
 			m := shown(all.PaymentMethod())
