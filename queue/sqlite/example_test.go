@@ -57,7 +57,7 @@ func ExampleOpen() {
 	}
 	fmt.Println(out[0].ID)
 	err = q.Run(ctx, map[string]queue.Handler{
-		"email.send": func(ctx context.Context, d queue.Delivery) error {
+		"email.send": func(_ context.Context, d queue.Delivery) error {
 			fmt.Printf("attempt %d of %s: %s\n", d.Attempt, d.ID, d.Payload)
 			stop()
 			return nil
