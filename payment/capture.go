@@ -15,7 +15,7 @@ func (c *Client) Capture(ctx context.Context, orderID string, amount Money) (*Re
 	if amount != (Money{}) && (amount.Minor <= 0 || !amount.Currency.Valid()) {
 		return nil, invalid("amount", "must be positive, or zero for all that is held")
 	}
-	return c.held(ctx, orderID, func(w *work, ctx context.Context) error { //nolint:revive // the shape of a method
+	return c.held(ctx, orderID, func(w *work, ctx context.Context) error {
 		o := &w.e.Order
 		if amount == (Money{}) {
 			amount = o.Amount
@@ -37,7 +37,7 @@ func (c *Client) Capture(ctx context.Context, orderID string, amount Money) (*Re
 // wasn't made yet can't be made any more. What was taken is fault.Conflict: see
 // Refund.
 func (c *Client) Void(ctx context.Context, orderID string) (*Result, error) {
-	return c.held(ctx, orderID, func(w *work, ctx context.Context) error { //nolint:revive // the shape of a method
+	return c.held(ctx, orderID, func(w *work, ctx context.Context) error {
 		switch a := w.e.last(); {
 		case a.State.Settled(), a.State == AttemptVoiding:
 			return nil

@@ -126,7 +126,7 @@ func TestACallerWhoCannotWaitIsToldThatAnotherCallWorksOnTheOrder(t *testing.T) 
 		s := setup(t)
 		release := s.first.Hang(paymenttest.Commit)
 		time.AfterFunc(30*time.Second, release)
-		go s.pay.Charge(t.Context(), order("o", paymenttest.Good)) //nolint:errcheck // the other one is asked
+		go s.pay.Charge(t.Context(), order("o", paymenttest.Good))
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()

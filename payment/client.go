@@ -292,7 +292,7 @@ func void(g Gateway, ctx context.Context, a *Attempt) (*Payment, error) { //noli
 }
 
 func capture(amount Money) func(Gateway, context.Context, *Attempt) (*Payment, error) {
-	return func(g Gateway, ctx context.Context, a *Attempt) (*Payment, error) { //nolint:revive // the shape
+	return func(g Gateway, ctx context.Context, a *Attempt) (*Payment, error) {
 		p, ok := g.(Capturer)
 		if !ok {
 			return nil, errCant

@@ -242,14 +242,13 @@ func (e *Entry) Clone() *Entry {
 
 const keptEvents = 64
 
-// see notes a webhook, and says whether it was there already.
-func (e *Entry) see(event string) bool {
+// see notes that a webhook has had its effect.
+func (e *Entry) see(event string) {
 	if slices.Contains(e.Events, event) {
-		return true
+		return
 	}
 	e.Events = append(e.Events, event)
 	if n := len(e.Events) - keptEvents; n > 0 {
 		e.Events = slices.Delete(e.Events, 0, n)
 	}
-	return false
 }

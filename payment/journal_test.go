@@ -52,6 +52,7 @@ func (j *trouble) Update(ctx context.Context, k payment.Key, change func(context
 		return nil, fault.New(fault.Unavailable, errors.New("the journal is down"))
 	case gone:
 		return nil, fault.New(fault.Uncertain, errors.New("the connection was lost"))
+	default:
 	}
 	e, err := j.MemoryJournal.Update(ctx, k, change)
 	if err == nil && h != works {
@@ -119,7 +120,7 @@ func failsAt(t *testing.T, n int, h how, forEver bool, method string) {
 	}
 	after, err := pay.Resume(t.Context(), "o")
 	if errors.Is(err, fault.NotFound) {
-		assert.Zero(t, len(s.charges("o")))
+		assert.Empty(t, s.charges("o"))
 		return
 	}
 	require.NoError(t, err)

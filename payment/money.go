@@ -89,7 +89,7 @@ func (m Money) Allocate(weights ...int64) ([]Money, error) {
 	}
 	parts, rests, left := make([]Money, len(weights)), make([]uint64, len(weights)), magnitude(m.Minor)
 	for i, w := range weights {
-		hi, lo := bits.Mul64(magnitude(m.Minor), uint64(w)) // at most |m|·total, so the quotient fits
+		hi, lo := bits.Mul64(magnitude(m.Minor), magnitude(w)) // at most |m|·total, so the quotient fits
 		var q uint64
 		q, rests[i] = bits.Div64(hi, lo, uint64(total))
 		parts[i] = Money{int64(q), m.Currency} //nolint:gosec // q is at most |m|; MinInt64 is its own magnitude

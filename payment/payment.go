@@ -42,6 +42,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/smilefactory/integrations/secret"
@@ -207,7 +208,7 @@ type Attempt struct {
 func (a *Attempt) Key(step string) string {
 	h := sha256.New()
 	for _, part := range []string{
-		a.Tenant, a.Provider, a.Identity.Account, fmt.Sprint(a.Identity.Live), a.Order.ID, fmt.Sprint(a.Number), step,
+		a.Tenant, a.Provider, a.Identity.Account, strconv.FormatBool(a.Identity.Live), a.Order.ID, strconv.Itoa(a.Number), step,
 	} {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}

@@ -47,8 +47,9 @@ func (c *Client) due(e *Entry) time.Time {
 			return warn
 		}
 		return now.Add(longestLook)
+	default:
+		return time.Time{}
 	}
-	return time.Time{}
 }
 
 func sooner(a, b time.Time) time.Time {
@@ -70,7 +71,7 @@ func (c *Client) Reconcile(ctx context.Context, every time.Duration) error {
 	for {
 		_, _ = c.ReconcileOnce(ctx)
 		select { // spread, so that many processes don't ask at once
-		case <-time.After(every/2 + rand.N(every)):
+		case <-time.After(every/2 + rand.N(every)): //nolint:gosec // no secret
 		case <-ctx.Done():
 			return nil
 		}

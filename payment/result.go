@@ -95,8 +95,9 @@ func (a *AttemptRecord) status(o *Order) Status {
 		return Declined
 	case AttemptFenced, AttemptEnded:
 		return Canceled
+	default:
+		return Unknown
 	}
-	return Unknown
 }
 
 // result is what the entry says of its order: by the attempt that was paid, else
@@ -157,5 +158,8 @@ func (n *NextAction) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]string{"provider": n.Provider, "client_secret": n.ClientSecret.Reveal()})
+	body, err := json.Marshal(map[string]string{"provider": n.Provider, "client_secret": n.ClientSecret.Reveal()})
+	if err == nil {
+		_, _ = w.Write(body) // the customer has gone
+	}
 }

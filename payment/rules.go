@@ -59,6 +59,8 @@ func after(s step, err error, failoverOnDenied bool) next {
 		if failoverOnDenied {
 			return tryAnother
 		}
+		return giveUp
+	default:
+		return giveUp
 	}
-	return giveUp
 }

@@ -16,7 +16,7 @@ func TestWhenAnotherProviderMayBeTried(t *testing.T) {
 	history := func(kinds ...fault.Kind) error {
 		e := &fault.Error{Kind: kinds[len(kinds)-1], Attempts: len(kinds)}
 		for _, k := range kinds {
-			e.Tried = append(e.Tried, one(k).(*fault.Error)) //nolint:errorlint,forcetypeassert // see above
+			e.Tried = append(e.Tried, one(k).(*fault.Error)) //nolint:errorlint // see above
 		}
 		return e
 	}

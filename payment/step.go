@@ -16,6 +16,7 @@ func notSent(err error) error {
 	switch fault.KindOf(err) {
 	case fault.Conflict, fault.NotFound, fault.Invalid:
 		return err
+	default:
 	}
 	return fault.New(fault.Unavailable, fmt.Errorf("payment: nothing was sent, since the journal can't be written: %w", err))
 }

@@ -31,11 +31,11 @@ func (p *problems) require(ok bool, field, format string, args ...any) {
 	}
 }
 
-func (p problems) fault() error {
-	if len(p) == 0 {
+func (p *problems) fault() error {
+	if len(*p) == 0 {
 		return nil
 	}
-	return fault.New(fault.Invalid, errors.Join(p...))
+	return fault.New(fault.Invalid, errors.Join(*p...))
 }
 
 // Validate checks an order without any I/O; Charge does so first.

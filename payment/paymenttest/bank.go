@@ -29,8 +29,10 @@ import (
 const (
 	// Good pays at once.
 	Good = "good"
-	// Poor is declined for want of funds; Stolen and Expired for what they say.
-	Poor, Stolen, Expired = "poor", "stolen", "expired"
+	// Poor is declined for want of funds, Stolen and Expired for what they say.
+	Poor    = "poor"
+	Stolen  = "stolen"
+	Expired = "expired"
 	// Strict needs the customer once more, and pays when he has confirmed: see
 	// [Bank.Confirm]. A merchant initiated payment with it is refused.
 	Strict = "strict"
@@ -289,7 +291,7 @@ func (b *Bank) pay(ctx context.Context, s Step, key string, do func() (*payment.
 	if err != nil {
 		return nil, err
 	}
-	c := *out.(*payment.Payment) //nolint:forcetypeassert // see above
+	c := *out.(*payment.Payment)
 	return &c, nil
 }
 
@@ -490,6 +492,6 @@ func (b *Bank) refund(ctx context.Context, s Step, key string, do func() (*payme
 	if err != nil {
 		return nil, err
 	}
-	c := *out.(*payment.Refund) //nolint:forcetypeassert // see above
+	c := *out.(*payment.Refund)
 	return &c, nil
 }
