@@ -68,7 +68,7 @@ func wire(t *testing.T, server smtpsim.Config) *wires {
 func (w *wires) client(t *testing.T, names []string, options ...email.Option) *email.Client {
 	t.Helper()
 	p := resilience.Default
-	p.Retries, p.Timeout, p.Total = 0, time.Minute, 2*time.Minute // on a machine that is busy
+	p.Retries, p.Breaker, p.Timeout, p.Total = 0, resilience.Breaker{}, time.Minute, 2*time.Minute // on a machine that is busy
 	options = append(options, email.WithPolicy(p))
 	for _, n := range names[1:] {
 		options = append(options, email.WithBackup(w.senders[n]))
