@@ -46,7 +46,12 @@ func open(t *testing.T) *bench {
 
 func openOver(t *testing.T, http2 bool) *bench {
 	t.Helper()
-	b := &bench{t: t, clock: sim.NewClock(time.Now())}
+	return openAt(t, http2, time.Now())
+}
+
+func openAt(t *testing.T, http2 bool, start time.Time) *bench {
+	t.Helper()
+	b := &bench{t: t, clock: sim.NewClock(start)}
 	b.sim = simulator.New(simulator.Config{Now: b.clock.Now, Accounts: []simulator.Account{
 		{ClientID: clientID, Secret: password, MerchantID: merchant, Email: "merchant@example.com"},
 	}})

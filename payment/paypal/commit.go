@@ -29,6 +29,9 @@ func (g *Gateway) Commit(ctx context.Context, a *payment.Attempt) (*payment.Paym
 	p, err := g.charge(ctx, a, id, a.Key("commit"), paying(a))
 	switch cause := issue(err); cause {
 	case "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED":
+		if a.Order.Presence == payment.MerchantInitiated { // nobody is there
+			return g.refused(a, payment.AuthenticationFault, cause), nil
+		}
 		return g.approved(ctx, a, id, err)
 	case "ORDER_ALREADY_CAPTURED", "ORDER_ALREADY_AUTHORIZED", "ORDER_COMPLETED_OR_VOIDED", "ORDER_EXPIRED",
 		"MAX_AUTHORIZATION_COUNT_EXCEEDED", "DUPLICATE_INVOICE_ID":

@@ -350,3 +350,14 @@ func TestTheMethodThatWasKeptIsTold(t *testing.T) {
 	assert.Equal(t, payment.Paid, b.committed(again).State)
 	assert.Empty(t, b.committed(b.approved(simulator.Outcome{}, func(a *payment.Attempt) { a.Order.ID = "order-3" })).Saved)
 }
+
+func TestWithoutTheCustomerWhatNeedsHimIsRefusedForIt(t *testing.T) {
+	b := open(t)
+	a := b.prepared(b.saved("card", simulator.Outcome{Issue: "PAYER_ACTION_REQUIRED"}), merchantDoes)
+	p := b.committed(a)
+	assert.Equal(t, payment.Refused, p.State)
+	assert.Equal(t, payment.NewDecline(payment.AuthenticationFault, "PAYER_ACTION_REQUIRED"), p.Decline)
+	looked, err := b.LookUp(t.Context(), a)
+	require.NoError(t, err)
+	assert.Equal(t, p, looked)
+}

@@ -1,6 +1,7 @@
 package paypal
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -114,27 +115,16 @@ type Error struct {
 
 // Error is the operation, the status and PayPal's codes.
 func (e *Error) Error() string {
-	out := "paypal: " + e.Op + ": status " + strconv.Itoa(e.Status)
-	for _, part := range []string{e.Name, e.Issue, e.Field} {
+	out := []string{"paypal: " + e.Op + ": status " + strconv.Itoa(e.Status)}
+	for _, part := range []string{cmp.Or(e.Name, http.StatusText(e.Status)), e.Issue, e.Field} {
 		if part != "" {
-			out += ", " + part
+			out = append(out, part)
 		}
 	}
-	if e.Name == "" && http.StatusText(e.Status) != "" {
-		out += " " + http.StatusText(e.Status)
-	}
-	return out
+	return strings.Join(out, ", ")
 }
 
-func (e *Error) code() string {
-	switch {
-	case e.Issue != "":
-		return e.Issue
-	case e.Name != "":
-		return e.Name
-	}
-	return strconv.Itoa(e.Status)
-}
+func (e *Error) code() string { return cmp.Or(e.Issue, e.Name, strconv.Itoa(e.Status)) }
 
 // kind of an answer that isn't one of success. No 5xx, 501 included, is proof that
 // nothing was done. A 409 or 422 whose cause can't be read may say that it was done

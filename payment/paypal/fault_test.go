@@ -178,7 +178,7 @@ func TestNothingIsSentWithoutAConnection(t *testing.T) {
 		isFault(t, s.do(ctx, b, a), fault.Unavailable, "")
 		b.BaseURL = "http://api.example.com"
 		isFault(t, s.do(t.Context(), b, a), fault.Denied, "")
-		assert.Len(t, b.sim.Calls(on(s.path)), 0, op)
+		assert.Empty(t, b.sim.Calls(on(s.path)), op)
 	}
 }
 

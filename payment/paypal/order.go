@@ -311,6 +311,10 @@ func (g *Gateway) stands(a *payment.Attempt, o *order, p *payment.Payment) error
 			p.Action = o.action()
 		}
 	case "PAYER_ACTION_REQUIRED":
+		if a.Order.Presence == payment.MerchantInitiated {
+			p.State, p.Decline = payment.Refused, payment.NewDecline(payment.AuthenticationFault, o.Status)
+			return nil
+		}
 		p.State, p.Action = payment.Prepared, o.action()
 	default:
 		return uncertain("an order of status %q", name(o.Status))

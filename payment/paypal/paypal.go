@@ -20,7 +20,8 @@
 //   - A decline ends the attempt. PayPal would let the customer choose another way
 //     to pay for the same order; here he does so with a new attempt and a new order.
 //     Where PayPal wants the customer to act (PAYER_ACTION_REQUIRED), the payment is
-//     Prepared with an action, and is to be committed again after it.
+//     Prepared with an action, and is to be committed again after it. One that the
+//     merchant initiated is Refused for payment.AuthenticationFault instead.
 //   - An order can't be canceled at PayPal, so Fence is fault.Unsupported, unless
 //     the order is over already. A held payment is let go with VoidAttempt.
 //   - An authorization holds for 29 days, of which PayPal honours 3 for sure.

@@ -83,8 +83,9 @@ func sandboxCharges(t *testing.T, g *paypal.Gateway, order func() *payment.Attem
 	found, err := g.LookUpRefund(t.Context(), refunding(a, "r-1", 100))
 	require.NoError(t, err)
 	assert.Equal(t, r.ProviderID, found.ProviderID)
+	held := commit(true)
 	for range 2 {
-		p, err := g.VoidAttempt(t.Context(), commit(true))
+		p, err := g.VoidAttempt(t.Context(), held)
 		require.NoError(t, err)
 		assert.Equal(t, payment.Ended, p.State)
 	}

@@ -196,8 +196,12 @@ func TestCertificatesOfTheEnvironmentAlone(t *testing.T) {
 		host    string
 		fetched bool
 	}{
-		{false, "api.paypal.com", true}, {false, "api-m.paypal.com", true}, {false, "api.sandbox.paypal.com", false},
-		{true, "api.sandbox.paypal.com", true}, {true, "api-m.sandbox.paypal.com", true}, {true, "api.paypal.com", false},
+		{false, "api.paypal.com", true},
+		{false, "api-m.paypal.com", true},
+		{false, "api.sandbox.paypal.com", false},
+		{true, "api.sandbox.paypal.com", true},
+		{true, "api-m.sandbox.paypal.com", true},
+		{true, "api.paypal.com", false},
 	} {
 		fetched := ""
 		g := &paypal.Gateway{ClientID: "c", Secret: secret.Literal("s"), Sandbox: c.sandbox, WebhookID: "W1", HTTPClient: &http.Client{
@@ -289,7 +293,8 @@ func TestPayPalItselfCanBeAsked(t *testing.T) {
 
 	verify := on("/v1/notifications/verify-webhook-signature")
 	for _, f := range []sim.Fault{
-		{On: verify, At: sim.BeforeActing, Do: sim.Reset}, {On: verify, At: sim.BeforeActing, Do: sim.Answer, Reply: simulator.Error(500, "")},
+		{On: verify, At: sim.BeforeActing, Do: sim.Reset},
+		{On: verify, At: sim.BeforeActing, Do: sim.Answer, Reply: simulator.Error(500, "")},
 		{On: verify, At: sim.MidAnswer, Do: sim.Close},
 		{On: verify, At: sim.BeforeActing, Do: sim.Answer, Reply: simulator.Error(400, "INVALID_PARAMETER_SYNTAX")},
 	} {
