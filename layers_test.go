@@ -64,6 +64,7 @@ var packages = map[string]struct {
 	"payment":                   {domains, nil},
 	"payment/stripe":            {adapters, []string{"github.com/stripe/stripe-go/v76"}},
 	"payment/paypal":            {adapters, []string{"golang.org/x/oauth2"}},
+	"payment/paymentsql":        {stores, nil},
 	"payment/paymenttest":       {suites, nil},
 	"queue":                     {mechanisms, nil},
 	"queue/queuetest":           {doubles, nil},

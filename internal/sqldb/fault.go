@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -116,6 +117,8 @@ var (
 	errBusy = errors.New("sqldb: others had the database all the time")
 	errLost = errors.New("sqldb: the connection was lost before the commit")
 	errOpen = errors.New("sqldb: nobody knows whether it was committed")
+	// errEnded: some of it may be committed, but not by us.
+	errEnded = errors.New("sqldb: somebody else ended the transaction")
 )
 
 // failure makes a fault of a driver's error.
@@ -131,10 +134,12 @@ func failure(ctx context.Context, err error, at phase) error {
 	switch {
 	case answered && a.kind != fault.Unavailable && (at != committing || a.undone):
 		f.Kind = a.kind
+	case at == committing && !a.undone: // whoever cut it off
+		f.Kind, f.Err = fault.Uncertain, fmt.Errorf("%w: %w", errOpen, err)
 	case ctx.Err() != nil: // whatever it made of the connection
 		f.Kind, f.Err = fault.Canceled, context.Cause(ctx)
-	case at == committing && !a.undone:
-		f.Kind, f.Err = fault.Uncertain, fmt.Errorf("%w: %w", errOpen, err)
+	case errors.Is(err, sql.ErrTxDone):
+		f.Kind, f.Err = fault.Invalid, errEnded
 	case at == open && (!answered || a.lost):
 		f.Err = fmt.Errorf("%w: %w", errLost, err)
 	}
@@ -176,10 +181,15 @@ func repeat(ctx context.Context, patience time.Duration, attempt func(patient co
 	}
 }
 
-// repeatable: nothing was done, and the next attempt may find it otherwise.
+// repeatable: nothing was done, and the next attempt may find it otherwise. A
+// function's own statements (see [Tx.SQL]) answer with a driver's error.
 func repeatable(err error) bool {
 	f, ok := fault.As(err)
-	if !ok || f.Kind != fault.Unavailable {
+	if !ok {
+		_, a, _ := answerOf(err)
+		return a.repeat
+	}
+	if f.Kind != fault.Unavailable {
 		return false
 	}
 	_, a, _ := answerOf(f.Err)

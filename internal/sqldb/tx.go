@@ -20,7 +20,7 @@ type session struct {
 	failed  error
 }
 
-// statements is a *sql.Tx or a *sql.Conn.
+// statements is a *sql.Tx, or a *sql.DB for what only reads.
 type statements interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -55,6 +55,13 @@ func (d *DB) Within(ctx context.Context, tx *sql.Tx, do func(Tx) error) error {
 	return errors.Join(err, exec("release savepoint sqldb"))
 }
 
+// Read runs a function whose statements only read. They are no transaction: each
+// sees what is committed by then, and none waits for who writes. It is repeated
+// as [DB.InTx] is.
+func (d *DB) Read(ctx context.Context, do func(Tx) error) error {
+	return repeat(ctx, patience, func(context.Context) error { return d.run(d.pool, do) })
+}
+
 // run tells of a failed statement also where do doesn't.
 func (d *DB) run(on statements, do func(Tx) error) error {
 	s := &session{on: on, dialect: d.dialect}
@@ -87,6 +94,9 @@ func (d *DB) once(ctx, patient context.Context, do func(Tx) error) error {
 	if err := d.run(tx, do); err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // while there is no doubt yet
+		return failure(ctx, ctx.Err(), open)
+	}
 	return failure(ctx, tx.commit(), committing)
 }
 
@@ -100,7 +110,7 @@ func impatient(ctx, patient context.Context, err error, at phase) error {
 
 // transaction is one that goes on. Where commit succeeded rollback does nothing.
 type transaction struct {
-	statements
+	*sql.Tx
 	commit   func() error
 	rollback func()
 }
@@ -120,31 +130,74 @@ func (d *DB) begin(ctx, patient context.Context, conn *sql.Conn) (transaction, e
 // began by reading, as those of database/sql do by default, can't always get it
 // later (SQLITE_BUSY_SNAPSHOT).
 func beginImmediate(ctx, patient context.Context, conn *sql.Conn) (transaction, error) {
-	ctx = context.WithoutCancel(ctx) // in WAL neither commit nor rollback waits for anybody
+	tx, end, err := beginAnyhow(ctx, patient, conn)
+	if err != nil {
+		return transaction{}, err
+	}
 	rollback := func() {
 		// After some errors SQLite has rolled back by itself; a connection of which
 		// that isn't known is closed.
-		if _, err := conn.ExecContext(ctx, "rollback"); err != nil {
+		if tx.Rollback() != nil {
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
+		end()
 	}
-	if _, err := conn.ExecContext(patient, "begin immediate"); err != nil {
-		if _, _, answered := answerOf(err); !answered {
-			rollback()
+	for _, statement := range []string{"rollback", "begin immediate"} { // nothing was read yet
+		if _, err := tx.ExecContext(patient, statement); err != nil {
+			if _, _, answered := answerOf(err); answered { // there is nothing to roll back
+				_ = tx.Rollback()
+				end()
+			} else {
+				rollback()
+			}
+			return transaction{}, err
 		}
-		return transaction{}, err
 	}
 	committed := false
 	commit := func() error {
-		_, err := conn.ExecContext(ctx, "commit")
+		err := tx.Commit()
 		committed = err == nil
 		return err
 	}
-	return transaction{conn, commit, func() {
-		if !committed {
+	return transaction{tx, commit, func() {
+		if committed {
+			end()
+		} else {
 			rollback()
 		}
 	}}, nil
+}
+
+// beginAnyhow begins one of database/sql's, which lasts until its end is called:
+// in WAL neither commit nor rollback waits for anybody. A pool may be set to begin
+// with the lock (_txlock), for which it waits as long as patient lasts.
+func beginAnyhow(ctx, patient context.Context, conn *sql.Conn) (*sql.Tx, context.CancelFunc, error) {
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(patient, end)
+	tx, err := conn.BeginTx(lasting, nil)
+	if !stop() {
+		if err == nil {
+			_ = tx.Rollback()
+		}
+		err = patient.Err()
+	}
+	if err != nil {
+		end()
+	}
+	return tx, end, err
+}
+
+// SQL is the transaction itself, for statements that aren't the store's; it is
+// nil in what only reads. What fails in it is for its caller to return: the store
+// doesn't hear of it. It may neither be committed nor rolled back.
+func (t Tx) SQL() *sql.Tx {
+	switch on := t.on.(type) {
+	case *sql.Tx:
+		return on
+	case transaction:
+		return on.Tx
+	}
+	return nil
 }
 
 // Exec runs a statement and answers how many rows it changed. Each ? stands for
