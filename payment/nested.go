@@ -16,11 +16,10 @@ var _ interface {
 
 // CanTake asks the provider that the attempt is for, else the first.
 func (c *Client) CanTake(a *Attempt) error {
-	path := a.Provider
-	if path == "" {
-		path = c.names()[0]
+	g, rest := c.gateway(a.Provider)
+	if g == nil {
+		g, rest = c.gateway(c.names()[0])
 	}
-	g, rest := c.gateway(path)
 	inner := *a
 	inner.Provider = rest
 	return g.CanTake(&inner)

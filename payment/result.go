@@ -158,8 +158,6 @@ func (n *NextAction) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	body, err := json.Marshal(map[string]string{"provider": n.Provider, "client_secret": n.ClientSecret.Reveal()})
-	if err == nil {
-		_, _ = w.Write(body) // the customer has gone
-	}
+	body, _ := json.Marshal(map[string]string{"provider": n.Provider, "client_secret": n.ClientSecret.Reveal()})
+	_, _ = w.Write(body) // else the customer has gone
 }

@@ -165,10 +165,7 @@ func (b *Bank) Refunded(paymentID string) payment.Money {
 // approved where the Bank Approves.
 func (b *Bank) Confirm(paymentID string) {
 	b.change(paymentID, func(a *account) {
-		a.Action = nil
-		if b.Approves {
-			return
-		}
+		a.Action = nil // where it is Prepared, that is what we wait for
 		if a.State == payment.Actionable || a.State == payment.Refused && a.opened {
 			a.Decline = nil
 			b.take(a)
@@ -494,4 +491,9 @@ func (b *Bank) refund(ctx context.Context, s Step, key string, do func() (*payme
 	}
 	c := *out.(*payment.Refund)
 	return &c, nil
+}
+
+// CantTake is the error of a Gateway that can't take an order for that field.
+func CantTake(field string) error {
+	return fault.New(fault.Unsupported, &payment.FieldError{Field: field, Problem: "can't be taken here"})
 }
