@@ -214,6 +214,8 @@ func (m *Message) firstRecipient() string {
 // Any number of processes may run at once. What can't be delivered goes to the
 // queue's dead letters with the reason; so does a mail that must go at most once
 // and may have gone: nobody but a person, or the provider's events, can tell.
+// While every provider is out of service, or has no room, the workers wait with
+// the mails in their hands, so that an outage uses up no attempts of those behind.
 func (c *Client) Run(ctx context.Context, options ...queue.RunOption) error {
 	if c.queue == nil {
 		return errNoQueue
