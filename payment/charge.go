@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"slices"
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/resilience"
@@ -99,7 +100,11 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 func (w *work) candidates(o *Order) ([]string, error) {
 	var names []string
 	var reasons []error
-	for _, name := range w.c.names() {
+	chosen, err := w.c.chosen(o.Providers)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range chosen {
 		a := &Attempt{Tenant: w.key.Tenant, Order: o, Provider: name, Method: byPath(o.Methods, name), Payee: byPath(o.Payees, name)}
 		g, rest := w.c.gateway(name)
 		if rest != "" {
@@ -114,6 +119,24 @@ func (w *work) candidates(o *Order) ([]string, error) {
 	}
 	if len(names) == 0 {
 		return nil, fault.New(fault.Unsupported, fmt.Errorf("payment: no provider can take this order: %w", errors.Join(reasons...)))
+	}
+	return names, nil
+}
+
+// chosen are the providers' paths that an order names, by path or by the
+// provider's own name; all of them where it names none.
+func (c *Client) chosen(providers []string) ([]string, error) {
+	all := c.names()
+	if len(providers) == 0 {
+		return all, nil
+	}
+	var names []string
+	for _, p := range providers {
+		i := slices.IndexFunc(all, func(name string) bool { return name == p || path.Base(name) == p })
+		if i < 0 {
+			return nil, invalid("providers", "names one that this Client doesn't have")
+		}
+		names = append(names, all[i])
 	}
 	return names, nil
 }
@@ -171,7 +194,7 @@ func (w *work) joined(ctx context.Context, err error) (*Result, error) {
 	if lookErr != nil {
 		return nil, err
 	}
-	r := e.result()
+	r := e.Result()
 	if r.Status == Canceled { // its next attempt is only just beginning
 		r.Status = Unknown
 	}
@@ -181,7 +204,7 @@ func (w *work) joined(ctx context.Context, err error) (*Result, error) {
 // attempts goes on with the newest attempt, or begins others, until one has an
 // answer for the caller.
 func (w *work) attempts(ctx context.Context, o *Order, candidates []string, commit bool) (*Result, error) {
-	again, err := w.again(ctx, o)
+	again, err := w.again(ctx, o, candidates)
 	if err != nil {
 		return w.result(), err
 	}
@@ -209,7 +232,7 @@ func (w *work) attempts(ctx context.Context, o *Order, candidates []string, comm
 var errAnother = errors.New("payment: another provider may try")
 
 // again says whether the order needs a new attempt.
-func (w *work) again(ctx context.Context, o *Order) (bool, error) {
+func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, error) {
 	a := w.e.last()
 	switch {
 	case a == nil:
@@ -218,7 +241,7 @@ func (w *work) again(ctx context.Context, o *Order) (bool, error) {
 		return false, nil
 	case a.State == AttemptFenced:
 		return true, nil
-	case maps.Equal(o.Methods, a.Methods) && o.Try <= a.Try:
+	case maps.Equal(o.Methods, a.Methods) && o.Try <= a.Try && slices.Contains(candidates, a.Provider):
 		if (!a.State.Settled() || a.retryable()) && a.State != AttemptNoted {
 			w.resumed(ctx)
 		}

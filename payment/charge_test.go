@@ -415,6 +415,38 @@ func TestNestedClientsPayLikeTheirProviders(t *testing.T) {
 	assert.Equal(t, payment.RefundSucceeded, refund.State)
 }
 
+func TestACustomerChoosesTheProvider(t *testing.T) {
+	s := setup(t)
+	o := order("o", "")
+	o.Providers = []string{"second"}
+	r, err := s.pay.Charge(t.Context(), o)
+	require.NoError(t, err)
+	assert.Equal(t, "second", r.Provider)
+	assert.Equal(t, payment.NeedsAction, r.Status)
+	again, err := s.pay.Charge(t.Context(), o)
+	require.NoError(t, err)
+	assert.Equal(t, r.PaymentID, again.PaymentID)
+
+	o.Providers = []string{"first"} // and then another one: the former is fenced
+	r, err = s.pay.Charge(t.Context(), o)
+	require.NoError(t, err)
+	assert.Equal(t, "first", r.Provider)
+	s.second.Confirm(again.PaymentID)
+	s.first.Confirm(r.PaymentID)
+	assert.Len(t, s.charges("o"), 1)
+
+	recorded, err := s.pay.Recorded(t.Context(), "o")
+	require.NoError(t, err)
+	assert.Equal(t, payment.NeedsAction, recorded.Status, "nobody has asked yet")
+	_, err = s.pay.Recorded(t.Context(), "p")
+	require.ErrorIs(t, err, fault.NotFound)
+
+	o.Providers = []string{"third"}
+	_, err = s.pay.Charge(t.Context(), o)
+	require.ErrorIs(t, err, fault.Invalid)
+	assert.ErrorContains(t, err, "payment: providers: ")
+}
+
 func TestTenantsHaveOrdersOfTheirOwn(t *testing.T) {
 	s := setup(t)
 	for _, tenant := range []string{"a", "b"} {

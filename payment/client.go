@@ -50,6 +50,7 @@ type Client struct {
 	members  map[string]Gateway // by name, for what needs no I/O
 	journal  Journal            // nil where it was given none
 	book     Journal            // that, or one in memory
+	timeout  time.Duration      // of one attempt
 	rules    Rules
 	handler  Handler
 
@@ -165,7 +166,7 @@ func New(primary Gateway, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{name: s.name, gateways: group, members: map[string]Gateway{}, journal: s.journal, book: s.journal, rules: s.rules, handler: s.handler}
+	c := &Client{name: s.name, gateways: group, members: map[string]Gateway{}, journal: s.journal, book: s.journal, timeout: orElse(s.policy.Timeout, prepareWithin), rules: s.rules, handler: s.handler}
 	if c.book == nil {
 		c.book = &MemoryJournal{}
 	}

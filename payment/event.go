@@ -56,9 +56,9 @@ type Handler func(ctx context.Context, e Event) error
 func changes(was, is *Entry) []Event {
 	var events []Event
 	event := func(t EventType) Event {
-		return Event{Type: t, Tenant: is.Key.Tenant, Order: is.Key.Order, Result: is.result()}
+		return Event{Type: t, Tenant: is.Key.Tenant, Order: is.Key.Order, Result: is.Result()}
 	}
-	before, now := was.result(), is.result()
+	before, now := was.Result(), is.Result()
 	if before.Status != now.Status || before.Captured != now.Captured || before.Refunded != now.Refunded {
 		if len(is.Attempts) > 0 && now.Status != Unknown && now.Status != Ready {
 			e := event(OrderChanged)

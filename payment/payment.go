@@ -42,6 +42,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -112,6 +113,9 @@ type Order struct {
 	// Methods are what the customer pays with, by the provider's name. Where there
 	// is none, the provider's own form asks the customer.
 	Methods map[string]Method `json:",omitempty"`
+	// Providers are those that may be tried, by name, in this order, where the customer
+	// chose one, as a button "Pay with PayPal" does. Empty: all, in the Client's order.
+	Providers []string `json:",omitempty"`
 	// User is the caller's opaque id of the customer: no address, no name. At most
 	// 36 of [A-Za-z0-9_-].
 	User string `json:",omitempty"`
@@ -143,7 +147,7 @@ type Order struct {
 func (o *Order) clone() Order {
 	c := *o
 	c.Amount.Currency = o.currency()
-	c.Methods, c.Payees = maps.Clone(o.Methods), maps.Clone(o.Payees)
+	c.Methods, c.Payees, c.Providers = maps.Clone(o.Methods), maps.Clone(o.Payees), slices.Clone(o.Providers)
 	return c
 }
 

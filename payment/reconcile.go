@@ -152,7 +152,7 @@ func (w *work) report(ctx context.Context, cause error) {
 		return
 	}
 	now := w.c.rules.Now()
-	event := Event{Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.result()}
+	event := Event{Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.Result()}
 	switch {
 	case a.State == AttemptHeld && !a.HeldUntil.IsZero() && !now.Before(a.HeldUntil.Add(-holdWarning)):
 		event.Type = HoldEnding

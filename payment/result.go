@@ -100,9 +100,24 @@ func (a *AttemptRecord) status(o *Order) Status {
 	}
 }
 
-// result is what the entry says of its order: by the attempt that was paid, else
-// the newest.
-func (e *Entry) result() *Result {
+// Recorded is how an order stands by the journal, for pages that list many: no
+// provider is asked, and nothing waits for other calls. An order that isn't there
+// is fault.NotFound.
+func (c *Client) Recorded(ctx context.Context, orderID string) (*Result, error) {
+	w, err := c.work(ctx, orderID)
+	if err != nil {
+		return nil, err
+	}
+	e, err := c.book.Entry(ctx, w.key)
+	if err != nil {
+		return nil, err
+	}
+	return e.Result(), nil
+}
+
+// Result is what the entry says of its order: by the attempt that was paid, else
+// the newest. It has no Action, which is never stored.
+func (e *Entry) Result() *Result {
 	r := &Result{Tenant: e.Key.Tenant, Order: e.Key.Order, Status: Canceled, Amount: e.Order.Amount, Recorded: true}
 	zero := Money{0, e.Order.Amount.Currency}
 	r.Captured, r.Refunded, r.Fee, r.Net = zero, zero, zero, zero

@@ -35,7 +35,7 @@ func (w *work) prepare(ctx context.Context) error {
 func (w *work) patience() time.Duration {
 	within := prepareWithin
 	if w.others {
-		within = Policy.Timeout
+		within = min(within, w.c.timeout)
 		if deadline, ok := w.caller.Deadline(); ok {
 			within = min(within, time.Until(deadline)/2)
 		}
@@ -200,7 +200,7 @@ func (w *work) matches(ctx context.Context, p *Payment) error {
 	if amount && ours && p.Live == a.Identity.Live {
 		return nil
 	}
-	event := Event{Type: Mismatch, Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.result()}
+	event := Event{Type: Mismatch, Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.Result()}
 	if w.c.handler != nil {
 		_ = w.c.handler(ctx, event) // nothing was changed that could be undone
 	}

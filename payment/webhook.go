@@ -179,7 +179,7 @@ func (w *work) takeHint(ctx context.Context, provider string) error {
 			return nil
 		}
 		return w.c.handler(ctx, Event{
-			Type: Dispute, Tenant: w.key.Tenant, Order: w.key.Order, Provider: provider, Result: e.result(), Hint: w.hint,
+			Type: Dispute, Tenant: w.key.Tenant, Order: w.key.Order, Provider: provider, Result: e.Result(), Hint: w.hint,
 		})
 	})
 }

@@ -224,7 +224,7 @@ func (w *work) release(ctx context.Context) {
 
 // result is what the caller is told.
 func (w *work) result() *Result {
-	r := w.e.result()
+	r := w.e.Result()
 	r.Skipped, r.Recorded = w.skipped, !w.unrecorded
 	if w.fresh != nil && r.Status == NeedsAction && w.fresh.Action != nil {
 		action := *w.fresh.Action
