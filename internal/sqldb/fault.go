@@ -117,8 +117,6 @@ var (
 	errBusy = errors.New("sqldb: others had the database all the time")
 	errLost = errors.New("sqldb: the connection was lost before the commit")
 	errOpen = errors.New("sqldb: nobody knows whether it was committed")
-	// errEnded: some of it may be committed, but not by us.
-	errEnded = errors.New("sqldb: somebody else ended the transaction")
 )
 
 // failure makes a fault of a driver's error.
@@ -139,7 +137,7 @@ func failure(ctx context.Context, err error, at phase) error {
 	case ctx.Err() != nil: // whatever it made of the connection
 		f.Kind, f.Err = fault.Canceled, context.Cause(ctx)
 	case errors.Is(err, sql.ErrTxDone):
-		f.Kind, f.Err = fault.Invalid, errEnded
+		f.Kind, f.Err = fault.Uncertain, fmt.Errorf("%w: %w", errOpen, err) // somebody else ended it
 	case at == open && (!answered || a.lost):
 		f.Err = fmt.Errorf("%w: %w", errLost, err)
 	}

@@ -169,7 +169,7 @@ func deadlineCanceled(t *testing.T, databaseURL string) {
 
 func waitsForOthers(t *testing.T, databaseURL string) {
 	_, pool := bank(t, databaseURL)
-	for _, patient := range []string{"busy_timeout(5000)", "busy_timeout(0)"} { // SQLite waits, or we do
+	for _, patient := range []string{"busy_timeout(5000)", "busy_timeout(0)", "busy_timeout(5000)&_txlock=immediate"} { // SQLite waits, or we do
 		db := with(t, databaseURL, patient, "application_name", "patient")
 		release := held(t, databaseURL)
 		var all sync.WaitGroup
@@ -180,5 +180,5 @@ func waitsForOthers(t *testing.T, databaseURL string) {
 		release()
 		all.Wait()
 	}
-	assert.Equal(t, 122, cents(t, pool, "ada"))
+	assert.Equal(t, 133, cents(t, pool, "ada"))
 }

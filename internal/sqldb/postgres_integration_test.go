@@ -1,10 +1,12 @@
 package sqldb_test
 
 import (
+	"context"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -38,6 +40,52 @@ func TestIntegrationPostgresRepeatsWhatOthersPrevented(t *testing.T) {
 			assert.Equal(t, 70, cents(t, pool, "ada"))
 		})
 	}
+}
+
+// TestIntegrationPostgresRepeatsWhatAFunctionsOwnStatementsMet: they answer with
+// the driver's error, which is no fault.
+func TestIntegrationPostgresRepeatsWhatAFunctionsOwnStatementsMet(t *testing.T) {
+	db, pool := bank(t, sqldbtest.Postgres(t))
+	for state, runs := range map[string]int{"40001": 2, "40P01": 2, "23505": 1} {
+		n := 0
+		err := db.InTx(t.Context(), func(tx sqldb.Tx) error {
+			if n++; n > 1 {
+				return nil
+			}
+			_, err := tx.SQL().ExecContext(t.Context(), raise(state))
+			return err
+		})
+		assert.Equal(t, runs, n, state)
+		assert.Equal(t, runs > 1, err == nil, state)
+	}
+	assert.Equal(t, 100, cents(t, pool, "ada"))
+}
+
+// TestIntegrationPostgresCanceledInTheCommitIsUncertain: the commit takes a while,
+// and its caller goes. Before it he is Canceled.
+func TestIntegrationPostgresCanceledInTheCommitIsUncertain(t *testing.T) {
+	databaseURL := sqldbtest.Postgres(t)
+	db, pool := bank(t, databaseURL)
+	for _, statement := range []string{
+		"create function nap() returns trigger language plpgsql as $$ begin perform pg_sleep(10000); return null; end $$",
+		"create constraint trigger naps after update on account deferrable initially deferred for each row execute function nap()",
+	} {
+		require.NoError(t, in(t.Context(), db, statement))
+	}
+	for _, inTheCommit := range []bool{true, false} {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := db.InTx(ctx, func(tx sqldb.Tx) error {
+			_, err := tx.Exec(ctx, "update account set cents = 1 where id = 'ada'")
+			if inTheCommit {
+				time.AfterFunc(50*time.Millisecond, cancel)
+			} else {
+				cancel()
+			}
+			return err
+		})
+		assert.Equal(t, map[bool]fault.Kind{true: fault.Uncertain, false: fault.Canceled}[inTheCommit], fault.KindOf(err), "%v", err)
+	}
+	assert.Equal(t, 100, cents(t, pool, "ada"))
 }
 
 func TestIntegrationPostgresDeadlocksEnd(t *testing.T) {

@@ -97,7 +97,7 @@ func TestSQLiteLockedAllTheTime(t *testing.T) {
 	bank(t, databaseURL)
 	release := held(t, databaseURL)
 	defer release()
-	for _, pragma := range []string{"busy_timeout(5000)", "busy_timeout(0)", "busy_timeout(60000)"} {
+	for _, pragma := range []string{"busy_timeout(5000)", "busy_timeout(0)", "busy_timeout(60000)", "busy_timeout(60000)&_txlock=immediate"} {
 		synctest.Test(t, func(t *testing.T) {
 			db := with(t, databaseURL, pragma, "", "")
 			start := time.Now()

@@ -25,6 +25,10 @@ var txRules = []rule{
 	{"a question mark within quotes is no argument", quotedQuestionMark},
 	{"32 goroutines over two pools lose no update", noUpdateLost},
 	{"a compare-and-set has one winner, and the lease's token rises", leaseHasOneHolder},
+	{"what only reads waits for nobody, and sees what is committed", readsWait},
+	{"statements of database/sql's own transaction last or go with it", ownStatements},
+	{"a driver's error that a function returns comes back as it is", ownErrors},
+	{"a transaction that the function ended isn't repeated, and nobody knows what it was", endedByFunction},
 	{"within a caller's transaction it lasts if that commits", withinCommitted},
 	{"within a caller's transaction it goes if that is rolled back", withinRolledBack},
 	{"within a caller's transaction an error undoes only its own part", withinFailed},
@@ -210,6 +214,90 @@ insert into lease values ('job', 0, 0);`)))
 		assert.Zero(t, n, "the token of the fourth holder is an old one")
 		return err
 	}))
+}
+
+func readsWait(t *testing.T, databaseURL string) {
+	db, _ := bank(t, databaseURL)
+	sees := func() (cents int) {
+		require.NoError(t, db.Read(t.Context(), func(tx sqldb.Tx) error {
+			assert.Nil(t, tx.SQL())
+			return tx.QueryRow(t.Context(), []any{&cents}, "select cents from account where id = ?", "ada")
+		}))
+		return cents
+	}
+	release := held(t, databaseURL)
+	assert.Equal(t, 100, sees())
+	release()
+	assert.Equal(t, 101, sees())
+	err := db.Read(t.Context(), func(tx sqldb.Tx) error {
+		return tx.QueryRow(t.Context(), []any{new(int)}, "select cents from account where id = ?", "nobody")
+	})
+	assert.Equal(t, sql.ErrNoRows, err)
+	err = db.Read(t.Context(), func(tx sqldb.Tx) error { return tx.Query(t.Context(), nil, "nonsense") })
+	assert.ErrorIs(t, err, fault.Unavailable)
+}
+
+func ownStatements(t *testing.T, databaseURL string) {
+	db, pool := bank(t, databaseURL)
+	no := errors.New("no")
+	for _, c := range []struct {
+		end  error
+		want int
+	}{{no, 100}, {nil, 70}} {
+		err := db.InTx(t.Context(), func(tx sqldb.Tx) error {
+			if err := move(t.Context(), tx, "ada", "grace", 10); err != nil {
+				return err
+			}
+			if _, err := tx.SQL().ExecContext(t.Context(), "update account set cents = cents - 20 where id = 'ada'"); err != nil {
+				return err
+			}
+			return c.end
+		})
+		assert.Equal(t, c.end, err)
+		assert.Equal(t, c.want, cents(t, pool, "ada"))
+	}
+	tx, err := pool.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	require.NoError(t, db.Within(t.Context(), tx, func(within sqldb.Tx) error {
+		assert.Same(t, tx, within.SQL())
+		return nil
+	}))
+	require.NoError(t, tx.Rollback())
+}
+
+func ownErrors(t *testing.T, databaseURL string) {
+	db, pool := bank(t, databaseURL)
+	var own error
+	err := db.InTx(t.Context(), func(tx sqldb.Tx) error {
+		_, own = tx.SQL().ExecContext(t.Context(), "insert into account values ('ada', 1)")
+		return own
+	})
+	require.Error(t, err)
+	assert.Equal(t, own, err)
+	assert.NoError(t, in(t.Context(), db, "update account set cents = 7"))
+	assert.Equal(t, 7, cents(t, pool, "ada"))
+}
+
+func endedByFunction(t *testing.T, databaseURL string) {
+	db, pool := bank(t, databaseURL)
+	for _, end := range []func(*sql.Tx) error{(*sql.Tx).Commit, (*sql.Tx).Rollback} {
+		for _, writes := range []bool{true, false} {
+			runs := 0
+			err := db.InTx(t.Context(), func(tx sqldb.Tx) error {
+				runs++
+				require.NoError(t, end(tx.SQL()))
+				if !writes {
+					return nil
+				}
+				_, err := tx.Exec(t.Context(), "update account set cents = 0")
+				return err
+			})
+			assert.ErrorIs(t, err, fault.Uncertain)
+			assert.Equal(t, 1, runs)
+		}
+	}
+	assert.Equal(t, 100, cents(t, pool, "ada"))
+	assert.NoError(t, in(t.Context(), db, "update account set cents = 7"), "the connection is free")
 }
 
 func withinCommitted(t *testing.T, databaseURL string) {
