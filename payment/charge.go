@@ -86,6 +86,7 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 	if err := ctx.Err(); err != nil {
 		return nil, fault.New(fault.Canceled, err)
 	}
+	w.startOnly = !commit
 	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
 		if err := w.claim(ctx, c.rules.Join, w.admit(&order)); err != nil {
 			return w.joined(ctx, err)
@@ -210,11 +211,7 @@ func (w *work) attempts(ctx context.Context, o *Order, candidates []string, comm
 	}
 	for {
 		if again {
-			name := w.nextOf(candidates)
-			if name == "" {
-				return w.exhausted()
-			}
-			if err := w.note(ctx, o, name); err != nil {
+			if err := w.note(ctx, o, w.nextOf(candidates)); err != nil {
 				return nil, notSent(err)
 			}
 		}
@@ -298,31 +295,20 @@ func (w *work) note(ctx context.Context, o *Order, provider string) error {
 	})
 }
 
-// exhausted is the end where no provider is left: nothing moved.
-func (w *work) exhausted() (*Result, error) {
-	if len(w.failures) == 0 {
-		return w.result(), nil
-	}
-	last := w.failures[len(w.failures)-1]
-	out := &fault.Error{Kind: fault.KindOf(last), Op: "payment.charge", Err: errors.Join(w.failures...)}
-	if fault.MayHaveActed(last) { // a prepare, which moves nothing, and is fenced
-		out.Kind = fault.Unavailable
-	}
-	if f, ok := fault.As(last); ok {
-		out.Provider, out.Code, out.RequestID, out.RetryAfter = f.Provider, f.Code, f.RequestID, f.RetryAfter
-	}
-	return nil, out
-}
+// maxCommits bounds what one call does to a payment that is prepared again after
+// each commit.
+const maxCommits = 3
 
 // drive takes the newest attempt as far as it goes.
 func (w *work) drive(ctx context.Context, commit bool) (*Result, error) {
-	for {
+	for commits := 0; ; {
 		a := w.e.last()
 		var err error
 		switch {
 		case a.State == AttemptNoted:
 			err = w.prepare(ctx)
-		case a.State == AttemptPrepared && !a.Approval && commit:
+		case a.State == AttemptPrepared && !a.Approval && commit && commits < maxCommits:
+			commits++
 			err = w.commit(ctx)
 		default:
 			r := w.result()

@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -65,11 +66,11 @@ func (w *work) settle(ctx context.Context) error {
 		return w.uncommitted(ctx)
 	case (a.State == AttemptCapturing || a.State == AttemptVoiding) && p.State == Held:
 		return w.repeatHeld(ctx)
-	case a.State == AttemptPrepared && p.State == Prepared && p.Action == nil: // approved
-		if err := w.learn(ctx, p); err != nil {
+	case a.State == AttemptPrepared && p.State == Prepared && p.Action == nil && !w.startOnly: // approved
+		if err := w.matches(ctx, p); err != nil {
 			return err
 		}
-		return w.orElseUnknown(w.commit(ctx))
+		return w.commit(ctx)
 	}
 	if err := w.learn(ctx, p); err != nil {
 		return err
@@ -100,16 +101,7 @@ func (w *work) uncommitted(ctx context.Context) error {
 			return nil
 		}
 	}
-	return w.orElseUnknown(w.resend(ctx))
-}
-
-// orElseUnknown: no other provider is tried where nobody asked to be charged now.
-func (w *work) orElseUnknown(err error) error {
-	if errors.Is(err, errAnother) {
-		w.cause = w.failures[len(w.failures)-1]
-		return nil
-	}
-	return err
+	return w.resend(ctx)
 }
 
 // duplicates gives back what a second attempt of the order took.
@@ -123,7 +115,7 @@ func (w *work) duplicates(ctx context.Context) error {
 		if a.State != AttemptPaid || a.Number == first.Number {
 			continue
 		}
-		_, err := w.c.refundOf(ctx, w.key, a.Number, "duplicate-"+first.Provider, Money{})
+		_, err := w.c.refundOf(ctx, w.key, a.Number, fmt.Sprintf("duplicate-%d", a.Number), Money{})
 		if err != nil && !errors.Is(err, fault.Conflict) {
 			return err
 		}

@@ -306,3 +306,63 @@ func TestAnActionThatNobodyTakesExpires(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatTheCustomerApprovedIsCommittedWhenTheProviderIsBack(t *testing.T) {
+	s := setup(t)
+	s.first.Approves = true
+	r, err := s.pay.Charge(t.Context(), order("o", ""))
+	require.NoError(t, err)
+	s.first.Confirm(r.PaymentID)
+	s.first.Fail(paymenttest.Commit, fault.New(fault.Unavailable, nil))
+	r, err = s.pay.Resume(t.Context(), "o")
+	require.ErrorIs(t, err, fault.Unavailable)
+	assert.Equal(t, payment.NeedsAction, r.Status)
+	r, err = s.pay.Resume(t.Context(), "o")
+	require.NoError(t, err)
+	assert.Equal(t, payment.Succeeded, r.Status)
+	assert.Len(t, s.charges("o"), 1)
+}
+
+func TestStartMovesNothingThoughTheCustomerHasApproved(t *testing.T) {
+	s := setup(t)
+	s.first.Approves = true
+	r, err := s.pay.Start(t.Context(), order("o", ""))
+	require.NoError(t, err)
+	s.first.Confirm(r.PaymentID)
+	r, err = s.pay.Start(t.Context(), order("o", ""))
+	require.NoError(t, err)
+	assert.Equal(t, payment.Ready, r.Status)
+	assert.Empty(t, s.charges("o"))
+	r, err = s.pay.Finish(t.Context(), "o")
+	require.NoError(t, err)
+	assert.Equal(t, payment.Succeeded, r.Status)
+}
+
+func TestFinishSaysThatNothingWasDoneAndIsDoneAgain(t *testing.T) {
+	s := setup(t)
+	_, err := s.pay.Start(t.Context(), order("o", paymenttest.Good))
+	require.NoError(t, err)
+	s.first.Fail(paymenttest.Commit, fault.New(fault.Unavailable, nil))
+	_, err = s.pay.Finish(t.Context(), "o")
+	require.ErrorIs(t, err, fault.Unavailable)
+	r, err := s.pay.Finish(t.Context(), "o")
+	require.NoError(t, err)
+	assert.Equal(t, payment.Succeeded, r.Status)
+	assert.Equal(t, 1, r.Attempt)
+	assert.Len(t, s.charges("o"), 1)
+}
+
+func TestWhenNobodyCanChargeTheErrorNamesAllAndTheNextCallGoesOn(t *testing.T) {
+	s := setup(t)
+	s.first.Fail(paymenttest.Prepare, fault.New(fault.Unavailable, nil))
+	s.second.Fail(paymenttest.Commit, fault.New(fault.Unavailable, nil))
+	r, err := s.pay.Charge(t.Context(), order("o", paymenttest.Good))
+	assert.Nil(t, r)
+	require.ErrorIs(t, err, fault.Unavailable)
+	assert.ErrorContains(t, err, "first")
+	assert.ErrorContains(t, err, "second")
+	r, err = s.pay.Charge(t.Context(), order("o", paymenttest.Good))
+	require.NoError(t, err)
+	assert.Equal(t, payment.Succeeded, r.Status)
+	assert.Len(t, s.charges("o"), 1)
+}

@@ -43,28 +43,49 @@ func (w *work) patience() time.Duration {
 	return within
 }
 
-// failed ends an attempt that provably moved nothing and can't any more: by the
-// note that keeps everybody from committing it.
+// failed ends a step that provably moved nothing. Where another provider may try,
+// the attempt is fenced by the note that keeps everybody from committing it; else
+// it goes back to where it was, for the next call.
 func (w *work) failed(ctx context.Context, s step, err error) error {
-	what := after(s, err, w.c.rules.FailoverOnDenied)
-	if s == prepareStep && errors.Is(err, fault.Conflict) { // a key that was used for something else stays so
+	another := w.others && after(s, err, w.c.rules.FailoverOnDenied) == tryAnother
+	state := AttemptFenced
+	switch {
+	case s == prepareStep && errors.Is(err, fault.Conflict): // a key that was used for something else stays so
 		return err
+	case s == commitStep && !another:
+		state = AttemptPrepared
 	}
-	if markErr := w.mark(ctx, AttemptFenced, ""); markErr != nil {
+	if markErr := w.mark(ctx, state, ""); markErr != nil {
 		return errors.Join(err, notSent(markErr))
 	}
-	if what != tryAnother {
-		return err
-	}
 	w.failures = append(w.failures, err)
-	return errAnother
+	if another {
+		return errAnother
+	}
+	return w.nothingDone()
+}
+
+// nothingDone is the error of a call that moved nothing: why each provider failed.
+func (w *work) nothingDone() error {
+	last := w.failures[len(w.failures)-1]
+	out := &fault.Error{Kind: fault.KindOf(last), Op: "payment.charge", Err: errors.Join(w.failures...)}
+	if fault.MayHaveActed(last) { // a prepare, which moves nothing, and is fenced
+		out.Kind = fault.Unavailable
+	}
+	if f, ok := fault.As(last); ok {
+		out.Provider, out.Code, out.RequestID, out.RetryAfter = f.Provider, f.Code, f.RequestID, f.RetryAfter
+	}
+	return out
 }
 
 // mark notes a state that the provider hasn't told.
 func (w *work) mark(ctx context.Context, state AttemptState, reason string) error {
 	return w.update(ctx, func(e *Entry) error {
 		a := w.of(e)
-		a.State, a.Approval, a.Reason = state, false, cmp.Or(reason, a.Reason)
+		a.State, a.Reason = state, cmp.Or(reason, a.Reason)
+		if state == AttemptPrepared { // the right to commit was used by nobody
+			a.Committer = 0
+		}
 		if state.Settled() {
 			a.Settled = w.c.rules.Now()
 		}
@@ -86,7 +107,7 @@ func (w *work) commit(ctx context.Context) error {
 		if a.State != AttemptPrepared {
 			return errLeaseLost
 		}
-		a.State, a.Approval = AttemptCommitting, false
+		a.State = AttemptCommitting
 		a.Committer = cmp.Or(a.Committer, w.token)
 		return nil
 	})

@@ -34,6 +34,8 @@ type work struct {
 	tried    map[string]bool // providers that this call has tried
 	failures []error         // why they were given up
 	others   bool            // another candidate is left
+	// startOnly: nothing is committed.
+	startOnly bool
 }
 
 // errGone is why a step was not begun.
