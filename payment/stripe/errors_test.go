@@ -60,6 +60,7 @@ func TestWhatStripesAnswersMean(t *testing.T) {
 		"a server's trouble":                       {simulator.ServerError(500, ""), fault.Uncertain, fault.Unavailable},
 		"a server's trouble, with a code":          {saying(500, "api_error", "lock_timeout", "", "m"), fault.Uncertain, fault.Unavailable},
 		"not implemented":                          {sim.Reply{Status: 501, Body: "{}"}, fault.Uncertain, fault.Unavailable},
+		"not implemented, in Stripe's words":       {saying(501, "api_error", "", "", "m"), fault.Uncertain, fault.Unavailable},
 		"a page of a proxy":                        {html, fault.Uncertain, fault.Unavailable},
 		"unavailable":                              {simulator.ServerError(503, "true"), fault.Uncertain, fault.Unavailable},
 		"timed out at a gateway":                   {sim.Reply{Status: 504, Body: "late"}, fault.Uncertain, fault.Unavailable},
@@ -129,6 +130,7 @@ func TestStripeSaysWhetherTheSameKeyIsWorthAnotherTry(t *testing.T) {
 		require.ErrorIs(t, err, fault.Uncertain)
 		assert.Equal(t, again, fault.Decide(err, fault.Once).Retry, "Stripe-Should-Retry: %q", should)
 		assert.True(t, fault.MayHaveActed(err))
+		assert.Len(t, b.sim.Faults.Calls(on(confirmPath)), 1, "the adapter makes one attempt")
 	}
 }
 

@@ -98,9 +98,13 @@ func TestAConnectedAccountIsChargedWhereAccountNamesIt(t *testing.T) {
 	b := open(t)
 	b.Account = "acct_connected"
 	assert.Equal(t, payment.Identity{Account: "acct_connected"}, b.Identity())
-	_, p := b.committed(t, "pm_card_visa")
+	a, p := b.committed(t, "pm_card_visa")
 	assert.Equal(t, payment.Paid, p.State)
 	assert.Equal(t, "acct_connected", b.sim.Charges("order-1")[0].Account)
+	a.PaymentID = ""
+	p, err := b.LookUp(t.Context(), a)
+	require.NoError(t, err, "lists are of that account too")
+	assert.Equal(t, payment.Paid, p.State)
 }
 
 func TestStates(t *testing.T) {
