@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -187,12 +186,7 @@ func TestTheWholeFlow(t *testing.T) {
 }
 
 func TestIntegrationLive(t *testing.T) {
-	k := os.Getenv("STRIPE_TEST_KEY")
-	if k == "" {
-		t.Skip("STRIPE_TEST_KEY isn't set: it is a secret key of Stripe's test mode, sk_test_…")
-	}
-	g := stripe.Gateway{Key: secret.Literal(k), HTTPClient: &http.Client{Transport: &http.Transport{}}}
-	require.False(t, g.Identity().Live, "STRIPE_TEST_KEY must be one of test mode")
+	g := stripe.Gateway{Key: secret.Literal(testKey(t)), HTTPClient: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(g.HTTPClient.CloseIdleConnections)
 	flow(t, g, fmt.Sprintf("it-%d", time.Now().UnixNano()))
 }

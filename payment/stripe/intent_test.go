@@ -49,15 +49,16 @@ func TestWhatAnOrderAsksForReachesStripe(t *testing.T) {
 		created url.Values
 		absent  string
 	}{
-		"a hold":              {hold, url.Values{"capture_method": {"manual"}}, "setup_future_usage"},
-		"no way back":         {noReturn, url.Values{"automatic_payment_methods[allow_redirects]": {"never"}}, "capture_method"},
-		"saved on session":    {func(a *payment.Attempt) { a.Order.Save = payment.OnSession }, url.Values{"setup_future_usage": {"on_session"}, "customer": {mine.Customer}}, ""},
-		"saved off session":   {func(a *payment.Attempt) { a.Order.Save = payment.OffSession }, url.Values{"setup_future_usage": {"off_session"}}, ""},
-		"a zero-decimal sum":  {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 500, Currency: "JPY"} }, url.Values{"amount": {"500"}, "currency": {"jpy"}}, ""},
-		"krónur in hundredth": {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 500, Currency: "ISK"} }, url.Values{"amount": {"50000"}}, ""},
-		"three decimals":      {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 5120, Currency: "KWD"} }, url.Values{"amount": {"5120"}}, ""},
-		"ariary, two of ISO":  {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 500000, Currency: "MGA"} }, url.Values{"amount": {"5000"}}, ""},
-		"a card of before":    {func(a *payment.Attempt) { a.Order.Description = "" }, nil, "description"},
+		"a hold":                 {hold, url.Values{"capture_method": {"manual"}}, "setup_future_usage"},
+		"no way back":            {noReturn, url.Values{"automatic_payment_methods[allow_redirects]": {"never"}}, "capture_method"},
+		"saved on session":       {func(a *payment.Attempt) { a.Order.Save = payment.OnSession }, url.Values{"setup_future_usage": {"on_session"}, "customer": {mine.Customer}}, ""},
+		"saved off session":      {func(a *payment.Attempt) { a.Order.Save = payment.OffSession }, url.Values{"setup_future_usage": {"off_session"}}, ""},
+		"a zero-decimal sum":     {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 500, Currency: "JPY"} }, url.Values{"amount": {"500"}, "currency": {"jpy"}}, ""},
+		"krónur in hundredth":    {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 500, Currency: "ISK"} }, url.Values{"amount": {"50000"}}, ""},
+		"shillings in hundredth": {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 5000, Currency: "UGX"} }, url.Values{"amount": {"500000"}}, ""},
+		"three decimals":         {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 5120, Currency: "KWD"} }, url.Values{"amount": {"5120"}}, ""},
+		"ariary, two of ISO":     {func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 500000, Currency: "MGA"} }, url.Values{"amount": {"5000"}}, ""},
+		"a card of before":       {func(a *payment.Attempt) { a.Order.Description = "" }, nil, "description"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := b.attempt("", saved(mine), c.change)

@@ -1,6 +1,6 @@
 // Package stripe takes payments through Stripe's PaymentIntents.
 //
-//	var gateway payment.Gateway = stripe.Gateway{Key: secret.Env("STRIPE_KEY")}
+//	pay, err := payment.New(stripe.Gateway{Key: secret.Env("STRIPE_KEY")})
 //
 // A payment is a PaymentIntent, which is created unconfirmed and then confirmed.
 // Each request is made once: stripe-go's own retries and its telemetry are off,
