@@ -113,3 +113,21 @@ func TestIntegrationItIsReportedThatNobodyLeads(t *testing.T) {
 	watch(t, q, nil, nil)
 	eventually(t, func() bool { return river.Tend(t.Context(), q) == nil })
 }
+
+func TestIntegrationRunLeadsOnlyWhereItIsTold(t *testing.T) {
+	pool := connect(t)
+	name := schema(t, pool)
+	leaders := func() (n int) {
+		require.NoError(t, pool.QueryRow(t.Context(), "select count(*) from "+name+".river_leader").Scan(&n))
+		return n
+	}
+	quiet, err := river.Open(t.Context(), pool, river.WithSchema(name))
+	require.NoError(t, err)
+	enqueue(t, quiet, queue.Job{Kind: "test"})
+	w := watch(t, quiet, nil, nil)
+	w.await(t, 1)
+	w.idle(t)
+	assert.Zero(t, leaders())
+	watch(t, open(t, pool, name), nil, nil)
+	eventually(t, func() bool { return leaders() == 1 })
+}

@@ -62,7 +62,10 @@ func TestIntegrationAHandlerHasItsLease(t *testing.T) {
 		if d.Attempt > 1 {
 			return nil
 		}
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-time.After(10 * time.Second):
+		}
 		causes <- context.Cause(ctx)
 		return ctx.Err()
 	}, func(o *queue.RunOptions) { o.Lease = time.Second })
@@ -290,4 +293,18 @@ func TestIntegrationRunRefusesWhatRiverWould(t *testing.T) {
 		require.ErrorIs(t, err, fault.Invalid)
 		require.ErrorContains(t, err, says)
 	}
+}
+
+func TestIntegrationAShortWaitNeedsNoPollOfOurs(t *testing.T) {
+	pool := connect(t)
+	q := open(t, pool, schema(t, pool))
+	enqueue(t, q, queue.Job{Kind: "test"})
+	start := time.Now()
+	watch(t, q, func(_ context.Context, d queue.Delivery) error {
+		if d.Attempt == 1 {
+			return queue.RetryAfter(errors.New("busy"), 300*time.Millisecond)
+		}
+		return nil
+	}, func(o *queue.RunOptions) { o.Poll = time.Hour }).await(t, 2)
+	assert.Less(t, time.Since(start), 20*time.Second)
 }
