@@ -22,7 +22,7 @@ func ExampleGateway() {
 		return
 	}
 	ctx := context.Background()
-	defer pay.Close(ctx) //nolint:errcheck // nothing is under way
+	defer pay.Close(ctx)
 	for id, card := range []string{"pm_card_visa", "pm_card_visa_chargeDeclinedInsufficientFunds"} {
 		result, err := pay.Charge(ctx, &payment.Order{
 			ID: fmt.Sprintf("order-%d", id), User: "user-42", Amount: payment.Money{Minor: 1999, Currency: payment.USD},
