@@ -32,7 +32,8 @@
 //   - The invoice id of a payment is the order's id (and the tenant), so that PayPal
 //     itself refuses a second payment of one order where the account has "block
 //     accidental payments" on, as accounts have at first: fault.Conflict. An order's
-//     id should therefore be unique over all that the account is used for.
+//     id should therefore be unique over all that the account is used for, and an
+//     order whose hold was voided may need a new one.
 //   - PayPal can't search for a payment by our ids: without a PaymentID, LookUp is
 //     fault.Unsupported, and Prepare is to be repeated, which is safe.
 //   - HUF, JPY and TWD have no decimals, and an amount that has some is refused.
