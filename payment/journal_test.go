@@ -186,3 +186,65 @@ func TestTheHandlersFailureLeavesItsEventForLater(t *testing.T) {
 		assert.Len(t, s.charges("o"), 1)
 	})
 }
+
+// TestTheJournalFailsAtEveryWriteOfWhatFollows is the same for captures, voids and
+// refunds.
+func TestTheJournalFailsAtEveryWriteOfWhatFollows(t *testing.T) {
+	for what, do := range map[string]func(ctx context.Context, pay *payment.Client) (any, error){
+		"capture": func(ctx context.Context, pay *payment.Client) (any, error) { return pay.Capture(ctx, "held", usd(500)) },
+		"void":    func(ctx context.Context, pay *payment.Client) (any, error) { return pay.Void(ctx, "held") },
+		"refund": func(ctx context.Context, pay *payment.Client) (any, error) {
+			return pay.Refund(ctx, "paid", "r1", usd(500))
+		},
+	} {
+		for n := 1; n <= 4; n++ {
+			for _, h := range []how{down, lost, gone, hidden} {
+				for _, forEver := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s/write %d/%d/%v", what, n, h, forEver), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							s := setup(t)
+							o := order("held", paymenttest.Good)
+							o.Hold = true
+							_, err := s.pay.Charge(t.Context(), o)
+							require.NoError(t, err)
+							paid, err := s.pay.Charge(t.Context(), order("paid", paymenttest.Good))
+							require.NoError(t, err)
+							j := &trouble{MemoryJournal: s.journal, fails: func(i int) how {
+								if i == n || forEver && i > n {
+									return h
+								}
+								return works
+							}}
+							pay := s.again(t, payment.WithJournal(j))
+							_, err = do(t.Context(), pay)
+							moved := len(s.charges("held")) + s.first.Calls(paymenttest.Void)
+							if what == "refund" {
+								moved = int(s.first.Refunded(paid.PaymentID).Minor)
+							}
+							if err != nil && !errors.Is(err, fault.Uncertain) {
+								assert.Zero(t, moved, "it was said that nothing was done: %v", err)
+							}
+							if err == nil {
+								assert.NotZero(t, moved)
+							}
+							j.mu.Lock()
+							j.fails = nil
+							j.mu.Unlock()
+							for range 3 {
+								time.Sleep(time.Hour)
+								_, err := pay.ReconcileOnce(t.Context())
+								require.NoError(t, err)
+							}
+							_, err = do(t.Context(), pay)
+							require.NoError(t, err)
+							assert.LessOrEqual(t, len(s.charges("held")), 1)
+							if what == "refund" {
+								assert.Equal(t, usd(500), s.first.Refunded(paid.PaymentID))
+							}
+						})
+					})
+				}
+			}
+		}
+	}
+}
