@@ -105,6 +105,7 @@ var packages = map[string]struct {
 	"internal/servertest":   {rigs, nil},
 	"internal/simtest":      {rigs, nil},
 	"examples/quickstart":   {examples, nil},
+	"examples/checkout":     {examples, sqlite},
 }
 
 const (
