@@ -153,9 +153,10 @@ func (r *report) Observe(_ context.Context, e resilience.Event) {
 
 func (r *report) print(t *testing.T) {
 	t.Logf("%d workers: %d of %d mails gone, %d dead, in %.1f s", *workers, len(r.order), len(r.ranks), r.died, r.took.Seconds())
-	t.Logf("throughput: %.0f mails/s in the first 10 s, %.0f since a breaker opened at %.1f s, %.0f over all",
+	flows := max(r.opened, r.gone[r.order[0]])
+	t.Logf("throughput: %.0f mails/s in the first 10 s, %.0f since %.1f s, when a breaker had opened and the first mail went, %.0f over all",
 		float64(r.within(0, 10*time.Second))/min(10, r.took.Seconds()),
-		float64(r.within(r.opened, r.took))/(r.took-r.opened).Seconds(), r.opened.Seconds(), float64(len(r.order))/r.took.Seconds())
+		float64(r.within(flows, r.took))/(r.took-flows).Seconds(), flows.Seconds(), float64(len(r.order))/r.took.Seconds())
 	for from := time.Duration(0); from < r.took; from += 5 * time.Second {
 		to := min(from+5*time.Second, r.took)
 		t.Logf("  %3.0f to %3.0f s: %6.0f mails/s", from.Seconds(), to.Seconds(), float64(r.within(from, to))/(to-from).Seconds())
