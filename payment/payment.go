@@ -286,6 +286,8 @@ type Refunding struct {
 	Whole bool
 	// ProviderID is known once the provider has answered.
 	ProviderID string
+	// Began is when it was noted, and its key first used.
+	Began time.Time
 }
 
 // Key is the idempotency key of the refund.

@@ -138,7 +138,7 @@ func (e *Entry) refunding(id string) *Refunding {
 	r := e.refund(id)
 	a := e.attempt(r.Attempt)
 	return &Refunding{
-		Attempt: e.gatewayAttempt(a), ID: id, Amount: r.Amount, Whole: r.Whole && r.Amount == a.Captured, ProviderID: r.ProviderID,
+		Attempt: e.gatewayAttempt(a), ID: id, Amount: r.Amount, Whole: r.Whole && r.Amount == a.Captured, ProviderID: r.ProviderID, Began: r.Began,
 	}
 }
 

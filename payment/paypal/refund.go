@@ -50,7 +50,7 @@ func (g *Gateway) RefundAttempt(ctx context.Context, r *payment.Refunding) (*pay
 	if err != nil {
 		return nil, err
 	}
-	fresh := kept(r.Attempt.Began, paymentsKeep)
+	fresh := kept(r.Began, paymentsKeep)
 	if !fresh {
 		if out, err := g.LookUpRefund(ctx, r); fault.KindOf(err) != fault.NotFound || err == nil {
 			return out, err
