@@ -8,7 +8,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/smilefactory/integrations/internal/sqldbtest"
+	"github.com/smilefactory/integrations/payment"
 	"github.com/smilefactory/integrations/payment/paymentsql"
+	"github.com/smilefactory/integrations/payment/paymenttest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,6 +35,10 @@ func TestSQLite(t *testing.T) { keeps(t, sqldbtest.SQLite) }
 func TestIntegrationPostgres(t *testing.T) { keeps(t, sqldbtest.Postgres) }
 
 func keeps(t *testing.T, database func(testing.TB) string) {
+	paymenttest.RunJournal(t, func(t *testing.T) payment.Journal {
+		j, _ := open(t, database(t))
+		return j
+	})
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) { r.test(t, database(t)) })
 	}
