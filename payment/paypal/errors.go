@@ -126,11 +126,17 @@ func (e *Error) Error() string {
 
 func (e *Error) code() string { return cmp.Or(e.Issue, e.Name, strconv.Itoa(e.Status)) }
 
+// foreign reports whether the answer is of something before PayPal, whose own names
+// the error: its 400 and 404 say nothing of the payment.
+func (e *Error) foreign() bool {
+	return e.Name == "" && e.Issue == "" && e.Status != http.StatusTooManyRequests
+}
+
 // kind of an answer that isn't one of success. No 5xx, 501 included, is proof that
 // nothing was done. A 409 or 422 whose cause can't be read may say that it was done
 // already.
 func (e *Error) kind() fault.Kind {
-	unclear := e.Status == http.StatusConflict || e.Status == http.StatusUnprocessableEntity && e.Issue == ""
+	unclear := e.Status == http.StatusConflict || e.Status == http.StatusUnprocessableEntity && e.Issue == "" || e.foreign()
 	switch {
 	case e.Status >= 500 || e.Status < 400:
 		return fault.Uncertain

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -163,6 +164,26 @@ func TestRefusalsOfEachStep(t *testing.T) {
 		require.NoError(t, s.do(t.Context(), b, a))
 		assert.Equal(t, 1, s.moved(b, a), op)
 	}
+}
+
+func TestAnAnswerOfSomethingBeforePayPalSaysNothing(t *testing.T) {
+	for op, s := range steps {
+		for _, status := range []int{400, 404, 405, 410} {
+			b := open(t)
+			a := s.ready(b)
+			b.sim.Add(answers(on(s.path), sim.Reply{Status: status, Body: "<html>planted"}))
+			isFault(t, s.do(t.Context(), b, a), fault.Uncertain, strconv.Itoa(status))
+			require.NoError(t, s.do(t.Context(), b, a), op)
+			assert.Equal(t, 1, s.moved(b, a), op)
+		}
+	}
+	b := open(t)
+	a := b.prepared(func(a *payment.Attempt) { a.Began = time.Now().Add(-4 * time.Hour) })
+	b.sim.Add(sim.Fault{On: got(orderPath), At: sim.BeforeActing, Do: sim.Answer, Reply: sim.Reply{Status: 404, Body: "<html>planted"}})
+	_, err := b.LookUp(t.Context(), a)
+	isFault(t, err, fault.Uncertain, "404")
+	_, err = b.Fence(t.Context(), a)
+	isFault(t, err, fault.Uncertain, "404")
 }
 
 func TestNothingIsSentWithoutAConnection(t *testing.T) {

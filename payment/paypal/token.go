@@ -114,7 +114,8 @@ func (g *Gateway) login(ctx context.Context, base string) (*oauth2.Token, error)
 }
 
 // loginFault reads the status and the code alone: the body may quote the request.
-// 401 is invalid_client (RFC 6749, 5.2), 400 another of its errors.
+// 401 is invalid_client (RFC 6749, 5.2), 400 another of its errors, which it names;
+// without a name it is of something before PayPal.
 func loginFault(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok || refused.Response == nil {
@@ -125,7 +126,7 @@ func loginFault(err error) error {
 	switch s := cause.Status; {
 	case s == http.StatusTooManyRequests:
 		f.Kind, f.RetryAfter = fault.RateLimited, fault.RetryAfter(refused.Response.Header, time.Now())
-	case s >= 400 && s < 500 && s != http.StatusRequestTimeout:
+	case s == http.StatusUnauthorized || s == http.StatusForbidden || s >= 400 && s < 500 && cause.Name != "":
 		f.Kind = fault.Denied
 	}
 	f.Code, f.RequestID = cause.code(), debugID(refused.Response.Header)

@@ -122,6 +122,8 @@ func TestAFailedTokenCallSentNothingOfThePayment(t *testing.T) {
 		"a redirect":        {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: sim.Reply{Status: 307, Header: http.Header{"Location": {"/x"}}}}, fault.Unavailable, "307"},
 		"401":               {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: sim.Reply{Status: 401, Body: `{"error":"invalid_client","error_description":"planted"}`}}, fault.Denied, "invalid_client"},
 		"400":               {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: sim.Reply{Status: 400, Body: `{"error":"unsupported_grant_type"}`}}, fault.Denied, "unsupported_grant_type"},
+		"400 of a proxy":    {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: sim.Reply{Status: 400, Body: "400 Bad Request"}}, fault.Unavailable, "400"},
+		"404 of a proxy":    {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: sim.Reply{Status: 404, Body: "<html>planted"}}, fault.Unavailable, "404"},
 		"403":               {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: simulator.Error(403, "")}, fault.Denied, "403"},
 		"too many requests": {sim.Fault{At: sim.BeforeActing, Do: sim.Answer, Reply: simulator.RateLimited(9 * time.Second)}, fault.RateLimited, "429"},
 	} {
