@@ -15,7 +15,7 @@ func (c *Client) Capture(ctx context.Context, orderID string, amount Money) (*Re
 	if amount != (Money{}) && (amount.Minor <= 0 || !amount.Currency.Valid()) {
 		return nil, invalid("amount", "must be positive, or zero for all that is held")
 	}
-	return c.held(ctx, orderID, func(w *work, ctx context.Context) error {
+	return c.held(ctx, orderID, modePay, func(w *work, ctx context.Context) error {
 		o := &w.e.Order
 		if amount == (Money{}) {
 			amount = o.Amount
@@ -37,27 +37,42 @@ func (c *Client) Capture(ctx context.Context, orderID string, amount Money) (*Re
 // wasn't made yet can't be made any more. What was taken is fault.Conflict: see
 // Refund.
 func (c *Client) Void(ctx context.Context, orderID string) (*Result, error) {
-	return c.held(ctx, orderID, func(w *work, ctx context.Context) error {
+	return c.held(ctx, orderID, modeStop, func(w *work, ctx context.Context) error {
+		if a := w.e.last(); a.State != AttemptPaid && !w.e.Voided {
+			err := w.update(ctx, func(e *Entry) error {
+				e.Voided = true
+				return nil
+			})
+			if err != nil {
+				return notSent(err)
+			}
+		}
 		switch a := w.e.last(); {
-		case a.State.Settled(), a.State == AttemptVoiding:
+		case a.State == AttemptPrepared, a.State == AttemptOpen, a.retryable():
+			if err := w.fence(ctx, AttemptEnded, "voided"); err != nil || w.e.last().State != AttemptPaid {
+				return err
+			}
+			return fault.New(fault.Conflict, errTaken)
+		case a.State.Settled(), a.State == AttemptVoiding, a.State == AttemptCommitting: // the last isn't known, which its status says
 			return nil
-		case a.State == AttemptPrepared, a.State == AttemptOpen:
-			return w.fence(ctx, AttemptEnded, "voided")
 		case a.State != AttemptHeld:
-			return fault.New(fault.Conflict, errors.New("payment: nothing is held for this order that could be voided"))
+			return fault.New(fault.Conflict, errTaken)
 		}
 		return w.step(ctx, AttemptVoiding, Money{})
 	})
 }
 
+var errTaken = errors.New("payment: the money was taken, or may have been: see Refund")
+
 // held does something to an order whose money is held, once it is known how it
 // stands.
-func (c *Client) held(ctx context.Context, orderID string, do func(*work, context.Context) error) (*Result, error) {
+func (c *Client) held(ctx context.Context, orderID string, m mode, do func(*work, context.Context) error) (*Result, error) {
 	w, err := c.work(ctx, orderID)
 	if err != nil {
 		return nil, err
 	}
-	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+	w.mode = m
+	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
 		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
 			return w.joined(ctx, err)
 		}
@@ -71,32 +86,37 @@ func (c *Client) held(ctx context.Context, orderID string, do func(*work, contex
 			}
 		}
 		if err := do(w, ctx); err != nil {
-			return w.result(), err
+			return w.overtaken(ctx)(w.result(), err)
 		}
 		r := w.result()
-		return r, r.unknown(w.cause)
-	})
+		return r, w.because(r)
+	}, asItIs)
 }
 
 // step notes that what is held may be taken, or let go, and does it.
 func (w *work) step(ctx context.Context, state AttemptState, amount Money) error {
-	if err := w.caller.Err(); err != nil {
-		return fault.New(fault.Canceled, errors.Join(errGone, err))
+	if err := w.goOn(); err != nil {
+		return err
 	}
 	err := w.update(ctx, func(e *Entry) error {
 		a := e.last()
 		a.State, a.Capturing = state, amount
 		return nil
 	})
+	if errors.Is(err, fault.Uncertain) { // the note may be there
+		return w.unsure(err)
+	}
 	if err != nil {
+		w.committing.Store(false)
 		return notSent(err)
 	}
-	w.committing.Store(true)
-	return w.repeatHeld(ctx)
+	return w.takeHeld(ctx, true)
 }
 
-// repeatHeld takes or lets go what is noted so, with the key that it always has.
-func (w *work) repeatHeld(ctx context.Context) error {
+// takeHeld takes or lets go what is noted so, with the key that it always has. Only
+// the first call can say that nothing was done, or the provider where it has
+// understood and refused.
+func (w *work) takeHeld(ctx context.Context, first bool) error {
 	op, method := opVoid, void
 	if a := w.e.last(); a.State == AttemptCapturing {
 		op, method = opCapture, capture(a.Capturing)
@@ -105,16 +125,19 @@ func (w *work) repeatHeld(ctx context.Context) error {
 	if err == nil {
 		return w.learn(ctx, p)
 	}
-	if fault.MayHaveActed(err) {
+	if fault.MayHaveActed(err) || !first {
 		w.cause = err
 		p, lookErr := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
-		if lookErr == nil && p.State != Held {
+		switch {
+		case lookErr == nil && p.State != Held:
 			return w.learn(ctx, p)
+		case lookErr != nil || fault.MayHaveActed(err) || !refusedFor(err):
+			return nil //nolint:nilerr // it isn't known
 		}
-		return nil // it isn't known
 	}
 	if markErr := w.mark(ctx, AttemptHeld, ""); markErr != nil {
-		return errors.Join(err, markErr)
+		return w.unsure(causes{err, markErr})
 	}
+	w.committing.Store(false)
 	return err
 }

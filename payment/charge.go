@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (c *Client) Finish(ctx context.Context, orderID string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
 		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
 			return w.joined(ctx, err)
 		}
@@ -46,9 +47,10 @@ func (c *Client) Finish(ctx context.Context, orderID string) (*Result, error) {
 		if w.e.last() == nil {
 			return nil, fault.New(fault.NotFound, errNoEntry)
 		}
+		w.finishes = true
 		w.resumed(ctx)
-		return w.drive(ctx, true)
-	})
+		return w.overtaken(ctx)(w.drive(ctx, true))
+	}, asItIs)
 }
 
 func mustExist(e *Entry) error {
@@ -86,14 +88,17 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 	if err := ctx.Err(); err != nil {
 		return nil, fault.New(fault.Canceled, err)
 	}
-	w.startOnly = !commit
-	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+	w.finishes = commit
+	if !commit {
+		w.mode = modeStart
+	}
+	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
 		if err := w.claim(ctx, c.rules.Join, w.admit(&order)); err != nil {
 			return w.joined(ctx, err)
 		}
 		defer w.release(ctx)
-		return w.attempts(ctx, &order, candidates, commit)
-	})
+		return w.overtaken(ctx)(w.attempts(ctx, &order, candidates, commit))
+	}, asItIs)
 }
 
 // candidates are the providers that can take the order, in order of preference;
@@ -107,11 +112,7 @@ func (w *work) candidates(o *Order) ([]string, error) {
 	}
 	for _, name := range chosen {
 		a := &Attempt{Tenant: w.key.Tenant, Order: o, Provider: name, Method: byPath(o.Methods, name), Payee: byPath(o.Payees, name)}
-		g, rest := w.c.gateway(name)
-		if rest != "" {
-			a.Provider = rest
-		}
-		if err := g.CanTake(a); err != nil {
+		if err := w.c.canTake(a); err != nil {
 			w.skipped = append(w.skipped, Skipped{name, err})
 			reasons = append(reasons, fmt.Errorf("%s: %w", name, err))
 			continue
@@ -122,6 +123,17 @@ func (w *work) candidates(o *Order) ([]string, error) {
 		return nil, fault.New(fault.Unsupported, fmt.Errorf("payment: no provider can take this order: %w", errors.Join(reasons...)))
 	}
 	return names, nil
+}
+
+// canTake asks the provider, and refuses to pay somebody else than who was named.
+func (c *Client) canTake(a *Attempt) error {
+	if len(a.Order.Payees) > 0 && a.Payee == "" {
+		return fault.New(fault.Unsupported, &FieldError{"payees." + a.Provider, "is missing, and others are named"})
+	}
+	g, rest := c.gateway(a.Provider)
+	asked := *a
+	asked.Provider = cmp.Or(rest, a.Provider)
+	return g.CanTake(&asked)
 }
 
 // chosen are the providers' paths that an order names, by path or by the
@@ -196,10 +208,27 @@ func (w *work) joined(ctx context.Context, err error) (*Result, error) {
 		return nil, err
 	}
 	r := e.Result()
-	if r.Status == Canceled { // its next attempt is only just beginning
+	switch r.Status {
+	case Succeeded, Authorized, Pending, Declined, NeedsCustomer:
+		if !w.held(e) {
+			return r, nil // the other call has ended
+		}
+	case Canceled, Ready: // what the other call does changes that
 		r.Status = Unknown
+	default:
 	}
 	return r, err
+}
+
+// overtaken gives who has lost the lease the result of whoever has it, as the
+// journal says it.
+func (w *work) overtaken(ctx context.Context) func(*Result, error) (*Result, error) {
+	return func(r *Result, err error) (*Result, error) {
+		if !errors.Is(err, errLeaseLost) {
+			return r, err
+		}
+		return w.joined(ctx, inProgress())
+	}
 }
 
 // attempts goes on with the newest attempt, or begins others, until one has an
@@ -234,6 +263,8 @@ func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, 
 	switch {
 	case a == nil:
 		return true, nil
+	case w.e.Voided && o.Try <= a.Try:
+		return false, nil
 	case w.e.paid() != nil || a.State == AttemptHeld || a.State == AttemptCapturing || a.State == AttemptVoiding:
 		return false, nil
 	case a.State == AttemptFenced:
@@ -254,6 +285,10 @@ func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, 
 // makeRoom sees to it that the former attempt can't move money any more, for
 // another one. It may turn out that it has.
 func (w *work) makeRoom(ctx context.Context) error {
+	w.goesOn = true
+	before := w.mode
+	w.mode = modeStop
+	defer func() { w.mode = before }()
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
@@ -278,9 +313,13 @@ func (w *work) nextOf(candidates []string) string {
 
 // note writes a new attempt into the journal, before anything is sent.
 func (w *work) note(ctx context.Context, o *Order, provider string) error {
-	w.fresh = nil
+	w.fresh, w.goesOn = nil, false
+	if now := w.c.rules.Now(); !o.Expires.IsZero() && !o.Expires.After(now) {
+		return invalid("expires", "is past")
+	}
 	return w.update(ctx, func(e *Entry) error {
 		now := w.c.rules.Now()
+		e.Voided = false
 		e.Order.ReturnURL, e.Order.CancelURL, e.Order.Presence, e.Order.Save = o.ReturnURL, o.CancelURL, o.Presence, o.Save
 		e.Order.Description, e.Order.Expires = o.Description, o.Expires
 		if e.Order.Expires.IsZero() {
@@ -289,7 +328,7 @@ func (w *work) note(ctx context.Context, o *Order, provider string) error {
 		e.Rounds = 0
 		e.Attempts = append(e.Attempts, AttemptRecord{
 			Number: len(e.Attempts) + 1, Provider: provider, Identity: w.c.identity(provider), Methods: maps.Clone(o.Methods),
-			Method: byPath(o.Methods, provider), Try: o.Try, State: AttemptNoted, Began: now,
+			Method: byPath(o.Methods, provider), Try: o.Try, State: AttemptNoted, Started: w.mode == modeStart, Began: now,
 		})
 		return nil
 	})
@@ -312,12 +351,26 @@ func (w *work) drive(ctx context.Context, commit bool) (*Result, error) {
 			err = w.commit(ctx)
 		default:
 			r := w.result()
-			return r, r.unknown(w.cause)
+			return r, w.because(r)
+		}
+		if w.doubted {
+			return w.result(), err
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
+}
+
+// because is the error beside a result that isn't all that could be known.
+func (w *work) because(r *Result) error {
+	switch {
+	case r.Status == Unknown:
+		return r.unknown(w.cause)
+	case r.Status == NeedsAction && r.Action == nil:
+		return causes{errors.New("payment: the action could not be looked up"), w.cause}.of(fault.Unavailable)
+	}
+	return nil
 }
 
 // resumed learns how the newest attempt stands, where an earlier call left it.

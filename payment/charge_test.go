@@ -217,7 +217,7 @@ func TestAnotherTermForTheSameOrderIsAConflictThatNamesIt(t *testing.T) {
 	for field, change := range map[string]func(o *payment.Order){
 		"amount.minor":    func(o *payment.Order) { o.Amount.Minor = 2000 },
 		"amount.currency": func(o *payment.Order) { o.Amount.Currency = "EUR" },
-		"payees":          func(o *payment.Order) { o.Payees = map[string]string{"first": "acct_1"} },
+		"payees":          func(o *payment.Order) { o.Payees = map[string]string{"first": "acct_1", "second": "acct_2"} },
 		"fee":             func(o *payment.Order) { o.Fee.BasisPoints = 100 },
 		"hold":            func(o *payment.Order) { o.Hold = true },
 		"user":            func(o *payment.Order) { o.User = "user-2" },

@@ -88,6 +88,19 @@ func TestABackupThatCantTakeAnOrderIsLeftOutAndTheResultSaysSo(t *testing.T) {
 	assert.ErrorContains(t, err, "amount.currency")
 }
 
+func TestNobodyElseIsPaidThanWhoWasNamed(t *testing.T) {
+	s := setup(t)
+	o := order("o", paymenttest.Good)
+	o.Payees = map[string]string{"secnod": "acct_1"} // a slip of the pen
+	_, err := s.pay.Charge(t.Context(), o)
+	require.ErrorIs(t, err, fault.Unsupported)
+	assert.ErrorContains(t, err, "payees.second")
+	o.Payees = map[string]string{"second": "acct_1"}
+	r, err := s.pay.Charge(t.Context(), o)
+	require.NoError(t, err)
+	assert.Equal(t, "second", r.Provider)
+}
+
 func TestAClosedClientBeginsNothingAndWaitsForWhatHasBegun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := setup(t)

@@ -24,6 +24,8 @@ const (
 	Mismatch EventType = "mismatch"
 	// Dispute: the provider told of a dispute of the payment.
 	Dispute EventType = "dispute"
+	// JournalDown: Reconcile can't read the journal; Err says why.
+	JournalDown EventType = "journal down"
 	// Orphan: a webhook about one of our payments came, and for an hour nothing was in
 	// the journal of it.
 	Orphan EventType = "orphan"
@@ -41,15 +43,20 @@ type Event struct {
 	Result *Result
 	// Refund is set with RefundChanged, and with the refund of a DuplicateCharge.
 	Refund *Refund
-	// Hint is the webhook, where one brought it.
+	// Hint is the webhook that brought it, but for refunds.
 	Hint *Hint
+	// Err is set with JournalDown.
+	Err error
 }
 
-// Handler is told of events. Those of an order come in the journal's own
-// transaction, with what they report: paymentsql.Tx(ctx) is that transaction, so
-// that an order's delivery, say, is noted once, and exactly if the payment is. An
-// error leaves both undone; the event comes again with the next look at the
-// order. It must be quick, since the entry is locked, and must not call the Client.
+// Handler is told of events. OrderChanged, RefundChanged, DuplicateCharge and
+// Dispute come in the journal's own transaction, with what they report:
+// paymentsql.Tx(ctx) is that transaction, so that an order's delivery, say, is
+// noted once, and exactly if the payment is. An error leaves both undone; the event
+// comes again with the next look at the order. It must be quick, since the entry is
+// locked, may run more than once for one transaction, and must not call the
+// Client. The other events come by themselves: an error of Orphan and Foreign makes
+// the provider send the webhook again, of the rest it is dropped.
 type Handler func(ctx context.Context, e Event) error
 
 // changes are the events that lie between two states of an entry.

@@ -54,6 +54,8 @@ type Entry struct {
 	Refunds  []RefundRecord  `json:",omitempty"`
 	// Lease is who works on the entry.
 	Lease Lease `json:",omitzero"`
+	// Voided: nothing more is to be paid, unless a higher Order.Try asks for it.
+	Voided bool `json:",omitempty"`
 	// Due is when it needs looking after, zero where it doesn't.
 	Due time.Time `json:",omitzero"`
 	// Rounds counts how often it was looked after without an end.
@@ -67,6 +69,8 @@ type Entry struct {
 // so that who lost it can't write any more.
 type Lease struct {
 	Token int64
+	// Owner is random, by which a claim whose end isn't known is found again.
+	Owner string
 	Until time.Time
 	// Writes counts what was stored under all leases, by which a write whose end
 	// isn't known is found again.
@@ -112,6 +116,11 @@ func (s AttemptState) doubtful() bool {
 	return s == AttemptNoted || s == AttemptCommitting || s == AttemptCapturing || s == AttemptVoiding
 }
 
+// moving reports whether money may be on its way.
+func (s AttemptState) moving() bool {
+	return s == AttemptCommitting || s == AttemptCapturing || s == AttemptVoiding || s == AttemptProcessing
+}
+
 // AttemptRecord is one attempt.
 type AttemptRecord struct {
 	Number   int
@@ -129,6 +138,8 @@ type AttemptRecord struct {
 	// Opened: the customer was given what lets him complete it without us, and may try
 	// again after a decline.
 	Opened bool `json:",omitempty"`
+	// Started: it is committed by Finish or Charge alone.
+	Started bool `json:",omitempty"`
 	// Committer is the token of the lease under which it was first committed;
 	// Recommitted, that another one did too.
 	Committer   int64 `json:",omitempty"`
@@ -136,14 +147,17 @@ type AttemptRecord struct {
 	// Capturing is the amount of a capture that isn't known to have ended.
 	Capturing Money `json:",omitzero"`
 	Captured  Money `json:",omitzero"`
-	// Refunded is what the provider says was given back, in whatever way.
-	Refunded  Money     `json:",omitzero"`
+	// Elsewhere is what was given back and isn't one of the Refunds, as on the
+	// provider's own pages.
+	Elsewhere Money     `json:",omitzero"`
 	Saved     Method    `json:",omitzero"`
 	Decline   *Decline  `json:",omitempty"`
 	Reason    string    `json:",omitempty"`
 	HeldUntil time.Time `json:",omitzero"`
 	Began     time.Time
 	Settled   time.Time `json:",omitzero"`
+	// PaidIn is the entry's version that first knew it to be paid: clocks differ.
+	PaidIn int64 `json:",omitempty"`
 }
 
 // RefundRecord is one refund, noted with its amount before it is asked for.
@@ -151,7 +165,10 @@ type RefundRecord struct {
 	Refund
 	Attempt int
 	Whole   bool `json:",omitempty"`
-	Began   time.Time
+	// Asks counts how often the provider was asked for it: what one call couldn't
+	// send, another may have.
+	Asks  int
+	Began time.Time
 }
 
 // The errors of an entry.
@@ -183,7 +200,7 @@ func (e *Entry) paid() *AttemptRecord {
 	var first *AttemptRecord
 	for i := range e.Attempts {
 		a := &e.Attempts[i]
-		if a.State == AttemptPaid && (first == nil || a.Settled.Before(first.Settled)) {
+		if a.State == AttemptPaid && (first == nil || a.PaidIn < first.PaidIn) {
 			first = a
 		}
 	}

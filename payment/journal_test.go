@@ -118,6 +118,9 @@ func failsAt(t *testing.T, n int, h how, forEver bool, method string) {
 		_, err := pay.ReconcileOnce(t.Context())
 		require.NoError(t, err)
 	}
+	if err != nil && !errors.Is(err, fault.Uncertain) {
+		assert.Empty(t, s.charges("o"), "it was said that nothing was done, and nothing is done later: %v", err)
+	}
 	after, err := pay.Resume(t.Context(), "o")
 	if errors.Is(err, fault.NotFound) {
 		assert.Empty(t, s.charges("o"))
@@ -234,6 +237,10 @@ func TestTheJournalFailsAtEveryWriteOfWhatFollows(t *testing.T) {
 								time.Sleep(time.Hour)
 								_, err := pay.ReconcileOnce(t.Context())
 								require.NoError(t, err)
+							}
+							if err != nil && !errors.Is(err, fault.Uncertain) {
+								assert.Empty(t, s.charges("held"))
+								assert.Equal(t, usd(0), s.first.Refunded(paid.PaymentID))
 							}
 							_, err = do(t.Context(), pay)
 							require.NoError(t, err)

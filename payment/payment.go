@@ -75,7 +75,8 @@ type Gateway interface {
 // Identifier is a Gateway that knows whose account it charges.
 type Identifier interface {
 	// Identity is the account, as far as the settings tell, and whether its money
-	// is real. It becomes part of every key, and webhooks are checked against it.
+	// is real. It becomes part of every key, and webhooks are checked against it: those
+	// of the other mode are refused, those of another account [Foreign].
 	Identity() Identity
 }
 
@@ -279,7 +280,7 @@ type Decline struct {
 // Refunding is a refund to be made.
 type Refunding struct {
 	Attempt *Attempt
-	// ID is the caller's: 1 to 64 of [A-Za-z0-9_-], unique within the order.
+	// ID is the caller's: 1 to 44 of [A-Za-z0-9_-], unique within the order.
 	ID     string
 	Amount Money
 	// Whole: it is all that is left, which some providers do without an amount.

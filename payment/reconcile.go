@@ -4,37 +4,54 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/smilefactory/integrations/fault"
 )
 
 // When an order is looked after that nobody calls for.
 const (
-	firstLook     = 30 * time.Second // after a step whose end isn't known; doubled each time
-	longestLook   = time.Hour
-	actionLook    = 10 * time.Minute // while the customer has something to do
-	abandoned     = time.Hour        // after which what was prepared and not committed is fenced
-	holdWarning   = 24 * time.Hour
-	unsettledFrom = time.Hour // from when on what isn't known is reported
+	firstLook      = 30 * time.Second // after a step whose end isn't known; doubled each time
+	longestLook    = time.Hour
+	actionLook     = 10 * time.Minute // while the customer has something to do
+	abandoned      = time.Hour        // after which what was prepared and not committed is fenced
+	holdWarning    = 24 * time.Hour
+	unsettledFrom  = time.Hour          // from when on what isn't known is reported
+	processingLong = 7 * 24 * time.Hour // a bank debit takes days
 )
 
 // due is when an entry is to be looked after next; zero where it is at its end.
 func (c *Client) due(e *Entry) time.Time {
 	now := c.rules.Now()
 	look := min(firstLook<<min(e.Rounds, 10), longestLook)
+	at := c.dueAt(e, now, now.Add(look))
+	if !at.IsZero() && at.Before(now.Add(firstLook)) { // what could not be done comes again, and not at once
+		at = now.Add(look)
+	}
+	return at
+}
+
+func (c *Client) dueAt(e *Entry, now, look time.Time) time.Time {
 	for _, r := range e.Refunds {
 		if r.State == RefundPending || r.State == RefundUnknown {
-			return now.Add(look)
+			return look
 		}
 	}
 	a := e.last()
 	if a == nil {
 		return time.Time{}
 	}
+	for _, o := range e.Attempts {
+		if o.Number != a.Number && (o.State == AttemptHeld || o.State == AttemptProcessing) || !c.rules.KeepDuplicates && e.duplicate(&o) {
+			return look
+		}
+	}
+	if a.retryable() {
+		return sooner(now.Add(actionLook<<min(e.Rounds, 6)), e.Order.Expires)
+	}
 	switch a.State {
 	case AttemptNoted, AttemptCommitting, AttemptCapturing, AttemptVoiding, AttemptProcessing:
-		return now.Add(look)
+		return look
 	case AttemptPrepared:
 		if !a.Approval {
 			return a.Began.Add(abandoned)
@@ -61,7 +78,9 @@ func sooner(a, b time.Time) time.Time {
 
 // Reconcile looks after orders until ctx ends, every so often and at once: it
 // asks the providers how what isn't known has ended, commits what the customer
-// has approved, and fences what nobody wants any more. Any number of processes may
+// has approved, and fences what nobody wants any more. A commit that got lost is
+// sent again within an hour; later the payment is fenced, but for a provider that
+// can't (PayPal), where it is sent again as long as the provider has it. Any number of processes may
 // do so. Its error is that of wrong arguments: what fails comes again, and is
 // reported to the handler as [Unsettled] when it has lasted an hour.
 func (c *Client) Reconcile(ctx context.Context, every time.Duration) error {
@@ -69,7 +88,9 @@ func (c *Client) Reconcile(ctx context.Context, every time.Duration) error {
 		return invalid("every", "must be positive")
 	}
 	for {
-		_, _ = c.ReconcileOnce(ctx)
+		if _, err := c.ReconcileOnce(ctx); err != nil && ctx.Err() == nil && c.handler != nil {
+			_ = c.handler(ctx, Event{Type: JournalDown, Err: err}) // it comes again
+		}
 		select { // spread, so that many processes don't ask at once
 		case <-time.After(every/2 + rand.N(every)): //nolint:gosec // no secret
 		case <-ctx.Done():
@@ -78,8 +99,11 @@ func (c *Client) Reconcile(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// reconciledAtOnce bounds what one round reads of the journal.
-const reconciledAtOnce = 100
+// What one round reads of the journal, and works on, at once.
+const (
+	reconciledAtOnce     = 100
+	reconciledInParallel = 8
+)
 
 // ReconcileOnce is one round of Reconcile, for a scheduler of one's own: it looks
 // after all orders that are due and answers how many those were.
@@ -94,21 +118,34 @@ func (c *Client) ReconcileOnce(ctx context.Context) (int, error) {
 		if err != nil || len(keys) == 0 {
 			return n, err
 		}
-		progress := false
-		for _, k := range keys {
-			if ctx.Err() != nil {
-				return n, nil
-			}
-			if c.lookAfter(ctx, k) {
-				n++
-				progress = true
-			}
-		}
-		if !progress { // others work on all of them
+		done := c.lookAfterAll(ctx, keys)
+		if n += done; done == 0 { // others work on all of them
 			return n, nil
 		}
 	}
 	return n, nil
+}
+
+// lookAfterAll looks after some orders at once, so that a provider that hangs
+// doesn't hold up the others' orders, and says of how many it could.
+func (c *Client) lookAfterAll(ctx context.Context, keys []Key) int {
+	var done atomic.Int64
+	var all sync.WaitGroup
+	free := make(chan struct{}, reconciledInParallel)
+	for _, k := range keys {
+		free <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		all.Go(func() {
+			defer func() { <-free }()
+			if c.lookAfter(ctx, k) {
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return int(done.Load())
 }
 
 // lookAfter settles one order, unless somebody else works on it.
@@ -156,12 +193,20 @@ func (w *work) report(ctx context.Context, cause error) {
 	switch {
 	case a.State == AttemptHeld && !a.HeldUntil.IsZero() && !now.Before(a.HeldUntil.Add(-holdWarning)):
 		event.Type = HoldEnding
-	case (a.State.doubtful() || cause != nil && !errors.Is(cause, fault.Conflict) || w.openRefund(now)) && now.Sub(a.Began) >= unsettledFrom:
+	case w.unsettled(a, cause, now):
 		event.Type = Unsettled
 	default:
 		return
 	}
 	_ = w.c.handler(ctx, event) // it comes again
+}
+
+// unsettled reports whether something has lasted for too long.
+func (w *work) unsettled(a *AttemptRecord, cause error, now time.Time) bool {
+	since := now.Sub(a.Began)
+	failed := cause != nil && !errors.Is(cause, errLeaseLost)
+	return since >= unsettledFrom && (a.State.doubtful() || failed || w.unrecorded || w.openRefund(now)) ||
+		since >= processingLong && a.State == AttemptProcessing
 }
 
 // openRefund reports whether a refund's end has been unknown for long.

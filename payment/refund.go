@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -31,23 +32,18 @@ func (c *Client) Refund(ctx context.Context, orderID, id string, amount Money) (
 	if err := ctx.Err(); err != nil {
 		return nil, fault.New(fault.Canceled, err)
 	}
-	var refund *Refund
-	_, err = c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
-		w.committing.Store(true)
-		var err error
-		refund, err = c.refundOf(ctx, w.key, 0, id, amount)
-		return nil, err
-	})
-	if errors.Is(err, fault.Canceled) || ctx.Err() != nil && refund == nil && errors.Is(err, fault.Uncertain) {
+	w.committing.Store(true)
+	return detached(ctx, w, func(ctx context.Context) (*Refund, error) {
+		return c.refundOf(ctx, w.key, 0, id, amount)
+	}, func(_ *Result, err error) (*Refund, error) {
 		return &Refund{ID: id, State: RefundUnknown, Amount: amount}, err
-	}
-	return refund, err
+	})
 }
 
 // refundOf refunds an attempt, that which was paid where number is zero.
 func (c *Client) refundOf(ctx context.Context, k Key, number int, id string, amount Money) (*Refund, error) {
 	known := false
-	e, err := c.change(ctx, k, nil, func(e *Entry) error {
+	e, err := c.change(ctx, k, func(e *Entry) error {
 		var err error
 		known, err = e.reserve(number, id, amount, c.rules.Now())
 		return err
@@ -67,11 +63,11 @@ func (c *Client) refundOf(ctx context.Context, k Key, number int, id string, amo
 	case known:
 		return c.lookUpRefund(ctx, e, id)
 	}
-	return c.askRefund(ctx, e, id)
+	return c.askRefund(ctx, e, id, true)
 }
 
 // change changes an entry without a lease, and tells the handler.
-func (c *Client) change(ctx context.Context, k Key, hint *Hint, do func(e *Entry) error) (*Entry, error) {
+func (c *Client) change(ctx context.Context, k Key, do func(e *Entry) error) (*Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, recordWithin)
 	defer cancel()
 	return c.book.Update(ctx, k, func(ctx context.Context, e *Entry) error {
@@ -83,7 +79,7 @@ func (c *Client) change(ctx context.Context, k Key, hint *Hint, do func(e *Entry
 			e.Due = c.due(e)
 		}
 		e.Updated = c.rules.Now()
-		return c.tell(ctx, hint, changes(was, e))
+		return c.tell(ctx, nil, changes(was, e))
 	})
 }
 
@@ -105,7 +101,7 @@ func (e *Entry) reserve(number int, id string, amount Money, now time.Time) (kno
 	case a == nil:
 		return false, fault.New(fault.Conflict, errors.New("payment: nothing was taken for this order"))
 	}
-	left := a.Captured.Minor - e.reserved(a.Number)
+	left := a.Captured.Minor - e.reserved(a)
 	if amount == (Money{}) {
 		amount = Money{left, a.Captured.Currency}
 	}
@@ -117,20 +113,9 @@ func (e *Entry) reserve(number int, id string, amount Money, now time.Time) (kno
 	}
 	e.Refunds = append(e.Refunds, RefundRecord{
 		Refund:  Refund{ID: id, State: RefundUnknown, Amount: amount, FeeReturned: Money{0, amount.Currency}, Recorded: true},
-		Attempt: a.Number, Whole: amount.Minor == left, Began: now,
+		Attempt: a.Number, Whole: amount.Minor == left, Asks: 1, Began: now,
 	})
 	return false, nil
-}
-
-// reserved is what is given back of an attempt, or may be.
-func (e *Entry) reserved(attempt int) int64 {
-	var sum int64
-	for _, r := range e.Refunds {
-		if r.Attempt == attempt && r.State != RefundFailed {
-			sum += r.Amount.Minor
-		}
-	}
-	return max(sum, e.refunded(attempt))
 }
 
 // refunding is what a Gateway gets of a refund.
@@ -142,39 +127,51 @@ func (e *Entry) refunding(id string) *Refunding {
 	}
 }
 
-// askRefund asks for a refund that is noted.
-func (c *Client) askRefund(ctx context.Context, e *Entry, id string) (*Refund, error) {
+// askRefund asks for a refund that is noted. What the first call provably couldn't
+// send is forgotten; a later one can't speak for those before it, unless the
+// provider has understood and refused, and nothing can be on its way any more.
+func (c *Client) askRefund(ctx context.Context, e *Entry, id string, first bool) (*Refund, error) {
 	within, cancel := context.WithTimeout(ctx, c.rules.CommitWithin)
 	defer cancel()
 	ask := e.refunding(id)
 	got, err := pinned(within, c, ask.Attempt.Provider, opRefund, refund, ask)
 	switch {
 	case err == nil:
-		return c.recordRefund(ctx, e, id, got, nil)
-	case fault.MayHaveActed(err) || errors.Is(err, fault.Canceled) && !local(err):
+		return c.recordRefund(ctx, e, id, got)
+	case fault.MayHaveActed(err):
 		return c.lookUpAfter(ctx, e, id, err)
-	}
-	_, changeErr := c.change(ctx, e.Key, nil, func(e *Entry) error { // it was not made: its amount is free again
-		e.Refunds = remove(e.Refunds, id)
-		return nil
-	})
-	return nil, errors.Join(err, changeErr)
-}
-
-func local(err error) bool {
-	f, ok := fault.As(err)
-	return ok && f.Local
-}
-
-// remove forgets a refund that is still unknown.
-func remove(refunds []RefundRecord, id string) []RefundRecord {
-	var kept []RefundRecord
-	for _, r := range refunds {
-		if r.ID != id || r.State != RefundUnknown {
-			kept = append(kept, r)
+	case first:
+		_, changeErr := c.change(ctx, e.Key, func(e *Entry) error { // it was not made: its amount is free again
+			e.Refunds = slices.DeleteFunc(e.Refunds, func(r RefundRecord) bool {
+				return r.ID == id && r.State == RefundUnknown && r.Asks == 1
+			})
+			return nil
+		})
+		if changeErr != nil { // whoever looks after it may ask for it yet
+			return c.doubtful(e, id, causes{err, changeErr})
 		}
+		return nil, err
+	case refusedFor(err) && c.rules.Now().Sub(ask.Began) > resendWithin:
+		return c.recordRefund(ctx, e, id, &Refund{State: RefundFailed, Reason: "refused"})
 	}
-	return kept
+	return c.doubtful(e, id, err)
+}
+
+// refusedFor reports whether the provider has understood and refused.
+func refusedFor(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Rejected, fault.Invalid, fault.Conflict, fault.NotFound, fault.Unsupported:
+		return true
+	default:
+		return false
+	}
+}
+
+// doubtful is the answer where it isn't known whether a refund was made.
+func (c *Client) doubtful(e *Entry, id string, cause error) (*Refund, error) {
+	r := e.refund(id)
+	out := r.Refund
+	return &out, &fault.Error{Kind: fault.Uncertain, Provider: e.attempt(r.Attempt).Provider, Op: opRefund.Name, Err: causes{cause}}
 }
 
 // lookUpAfter finds out whether a refund was made that was asked for in vain.
@@ -184,10 +181,9 @@ func (c *Client) lookUpAfter(ctx context.Context, e *Entry, id string, cause err
 	ask := e.refunding(id)
 	got, err := pinned(ctx, c, ask.Attempt.Provider, opRefunded, lookUpRefund, ask)
 	if err == nil {
-		return c.recordRefund(context.WithoutCancel(ctx), e, id, got, nil)
+		return c.recordRefund(context.WithoutCancel(ctx), e, id, got)
 	}
-	r := e.refund(id).Refund
-	return &r, &fault.Error{Kind: fault.Uncertain, Provider: ask.Attempt.Provider, Op: opRefund.Name, Err: cause}
+	return c.doubtful(e, id, cause)
 }
 
 // lookUpRefund says how a refund stands that an earlier call asked for. One that
@@ -197,35 +193,49 @@ func (c *Client) lookUpRefund(ctx context.Context, e *Entry, id string) (*Refund
 		done := r.Refund
 		return &done, nil
 	}
+	return c.lookUpRefundNow(ctx, e, id)
+}
+
+// lookUpRefundNow asks the provider whatever is known: what succeeded may have
+// failed since.
+func (c *Client) lookUpRefundNow(ctx context.Context, e *Entry, id string) (*Refund, error) {
 	within, cancel := context.WithTimeout(ctx, prepareWithin)
 	defer cancel()
 	ask := e.refunding(id)
 	got, err := pinned(within, c, ask.Attempt.Provider, opRefunded, lookUpRefund, ask)
 	switch {
 	case err == nil:
-		return c.recordRefund(ctx, e, id, got, nil)
+		return c.recordRefund(ctx, e, id, got)
 	case errors.Is(err, fault.NotFound) && ask.ProviderID == "":
-		return c.askRefund(ctx, e, id)
+		again, err := c.change(ctx, e.Key, func(e *Entry) error {
+			if r := e.refund(id); r != nil {
+				r.Asks++
+			}
+			return nil
+		})
+		if err != nil || again.refund(id) == nil {
+			return c.doubtful(e, id, err)
+		}
+		return c.askRefund(ctx, again, id, false)
 	}
-	r := e.refund(id).Refund
-	if r.State == RefundPending {
+	if r := e.refund(id).Refund; r.State != RefundUnknown {
 		return &r, nil
 	}
-	return &r, &fault.Error{Kind: fault.Uncertain, Provider: ask.Attempt.Provider, Op: opRefund.Name, Err: err}
+	return c.doubtful(e, id, err)
 }
 
 // recordRefund notes how a refund stands. What is true stays true where the
 // journal can't be told.
-func (c *Client) recordRefund(ctx context.Context, e *Entry, id string, got *Refund, hint *Hint) (*Refund, error) {
-	after, err := c.change(ctx, e.Key, hint, func(e *Entry) error {
+func (c *Client) recordRefund(ctx context.Context, e *Entry, id string, got *Refund) (*Refund, error) {
+	after, err := c.change(ctx, e.Key, func(e *Entry) error {
 		if r := e.refund(id); r != nil {
 			e.learnRefund(r, got)
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil || after.refund(id) == nil {
 		out := *got
-		out.ID, out.Recorded = id, false
+		out.ID, out.Amount, out.Recorded = id, e.refund(id).Amount, false
 		return &out, nil //nolint:nilerr // a refund that was made was made
 	}
 	out := after.refund(id).Refund
@@ -258,10 +268,13 @@ func (e *Entry) learnRefund(r *RefundRecord, got *Refund) {
 	r.FeeReturned, _ = e.Order.Fee.Returned(refunded, returned) // valid since the order was
 }
 
-// settleRefunds asks how the order's open refunds stand.
+// settleRefunds asks how the order's open refunds stand, and that one which a
+// webhook is about.
 func (w *work) settleRefunds(ctx context.Context) {
 	for _, r := range w.e.Refunds {
-		if r.State == RefundPending || r.State == RefundUnknown {
+		if w.hint != nil && r.ProviderID != "" && r.ProviderID == w.hint.RefundID {
+			_, _ = w.c.lookUpRefundNow(ctx, w.e, r.ID)
+		} else if r.State == RefundPending || r.State == RefundUnknown {
 			_, _ = w.c.lookUpRefund(ctx, w.e, r.ID) // what it can't say now, it may later
 		}
 	}

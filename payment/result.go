@@ -138,23 +138,24 @@ func (e *Entry) Result() *Result {
 	for _, f := range e.Refunds {
 		r.Refunds = append(r.Refunds, f.Refund)
 	}
-	r.Refunded.Minor = e.refunded(a.Number)
+	r.Refunded.Minor = a.Elsewhere.Minor + e.refunds(a.Number, func(s RefundState) bool { return s == RefundSucceeded })
 	return r
 }
 
-// refunded is what was given back of an attempt: what we know of, or what the
-// provider says where that is more, since others may have refunded there.
-func (e *Entry) refunded(attempt int) int64 {
+// refunds is the sum of an attempt's refunds in some states.
+func (e *Entry) refunds(attempt int, in func(RefundState) bool) int64 {
 	var sum int64
 	for _, f := range e.Refunds {
-		if f.Attempt == attempt && f.State == RefundSucceeded {
+		if f.Attempt == attempt && in(f.State) {
 			sum += f.Amount.Minor
 		}
 	}
-	if a := e.attempt(attempt); a != nil {
-		sum = max(sum, a.Refunded.Minor)
-	}
 	return sum
+}
+
+// reserved is what was given back of an attempt, or may have been.
+func (e *Entry) reserved(a *AttemptRecord) int64 {
+	return a.Elsewhere.Minor + e.refunds(a.Number, func(s RefundState) bool { return s != RefundFailed })
 }
 
 // unknown is the error beside a result that isn't known.
@@ -169,6 +170,10 @@ func (r *Result) unknown(cause error) error {
 // secret as JSON, with no copy kept on the way. It writes nothing else before.
 func (n *NextAction) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	if n == nil { // it could not be looked up
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	if n.RedirectURL != "" {
 		http.Redirect(w, r, n.RedirectURL, http.StatusSeeOther)
 		return

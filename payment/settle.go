@@ -19,13 +19,13 @@ func (c *Client) Resume(ctx context.Context, orderID string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.detached(ctx, w, func(ctx context.Context) (*Result, error) {
+	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
 		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
 			return w.joined(ctx, err)
 		}
 		defer w.release(ctx)
-		return w.resume(ctx)
-	})
+		return w.overtaken(ctx)(w.resume(ctx))
+	}, asItIs)
 }
 
 // resume settles what can be settled, and says how the order stands.
@@ -35,9 +35,39 @@ func (w *work) resume(ctx context.Context) (*Result, error) {
 			return w.result(), err
 		}
 	}
+	w.settleOthers(ctx)
 	w.settleRefunds(ctx)
 	r := w.result()
-	return r, r.unknown(w.cause)
+	return r, w.because(r)
+}
+
+// settleOthers looks after attempts that aren't the newest and turned out not to be
+// at their end: what they hold is let go.
+func (w *work) settleOthers(ctx context.Context) {
+	for i := range w.e.Attempts[:max(len(w.e.Attempts)-1, 0)] {
+		if s := w.e.Attempts[i].State; s == AttemptProcessing || s == AttemptHeld {
+			_ = w.settleOther(ctx, w.e.Attempts[i].Number) // it comes again
+		}
+	}
+}
+
+// settleOther looks an older attempt up, and voids what it holds.
+func (w *work) settleOther(ctx context.Context, number int) error {
+	w.number = number
+	defer func() { w.number = 0 }()
+	p, err := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
+	if err == nil {
+		err = w.learn(ctx, p)
+	}
+	if err == nil && w.of(w.e).State == AttemptHeld {
+		if p, err = w.ask(ctx, opVoid, w.c.rules.CommitWithin, void); err == nil {
+			err = w.learn(ctx, p)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return w.duplicates(ctx)
 }
 
 // resendWithin is how long after its beginning an attempt that was to be committed
@@ -51,7 +81,7 @@ func (w *work) settle(ctx context.Context) error {
 	switch {
 	case a.State == AttemptNoted: // its id was never learnt, so nobody can commit it
 		return w.mark(ctx, AttemptFenced, "it was cut off")
-	case a.State.Settled() && !a.retryable(), a.State == AttemptPrepared && !a.Approval:
+	case a.State.Settled() && !a.retryable():
 		return nil
 	}
 	p, err := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
@@ -65,21 +95,29 @@ func (w *work) settle(ctx context.Context) error {
 	case a.State == AttemptCommitting && p.State == Prepared:
 		return w.uncommitted(ctx)
 	case (a.State == AttemptCapturing || a.State == AttemptVoiding) && p.State == Held:
-		return w.repeatHeld(ctx)
-	case a.State == AttemptPrepared && p.State == Prepared && p.Action == nil && !w.startOnly: // approved
+		return w.takeHeld(ctx, false)
+	case a.State == AttemptPrepared && p.State == Prepared && p.Action == nil && a.Approval && w.commits(a):
 		if err := w.matches(ctx, p); err != nil {
 			return err
 		}
 		return w.commit(ctx)
 	}
+	if a.State == AttemptPrepared && p.State == Prepared && !a.Approval {
+		w.fresh = p // as it was: nobody has committed it
+		return nil
+	}
 	if err := w.learn(ctx, p); err != nil {
 		return err
 	}
-	if (p.State == Prepared || p.State == Actionable) && !w.e.Order.Expires.After(w.c.rules.Now()) {
+	open := p.State == Prepared || p.State == Actionable || w.e.last().retryable()
+	if open && !w.e.Order.Expires.After(w.c.rules.Now()) {
 		return w.fence(ctx, AttemptEnded, "expired")
 	}
 	return w.duplicates(ctx)
 }
+
+// commits reports whether this work may commit what the customer has approved.
+func (w *work) commits(a *AttemptRecord) bool { return w.mode == modePay && (!a.Started || w.finishes) }
 
 // retryable: it was declined, and the customer may yet pay it with another card,
 // as in Stripe's form, whose payment goes back to where it was.
@@ -89,7 +127,10 @@ func (a *AttemptRecord) retryable() bool { return a.State == AttemptDeclined && 
 // looked up. The commit may still be on its way, from us or from a process that
 // sleeps.
 func (w *work) uncommitted(ctx context.Context) error {
-	if w.c.rules.Now().Sub(w.e.last().Began) > resendWithin {
+	if w.mode == modeStart {
+		return nil
+	}
+	if w.mode == modeStop || w.c.rules.Now().Sub(w.e.last().Began) > resendWithin {
 		p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
 		switch {
 		case err == nil && p.State == Ended:
@@ -100,8 +141,19 @@ func (w *work) uncommitted(ctx context.Context) error {
 			w.cause = err
 			return nil
 		}
+		if w.mode == modeStop { // it can't be fenced, and must not be paid
+			w.cause = err
+			return nil
+		}
 	}
 	return w.resend(ctx)
+}
+
+// duplicate reports whether an attempt took money beside the first, and it wasn't
+// given back.
+func (e *Entry) duplicate(a *AttemptRecord) bool {
+	first := e.paid()
+	return a.State == AttemptPaid && first.Number != a.Number && e.reserved(a) < a.Captured.Minor
 }
 
 // duplicates gives back what a second attempt of the order took.
@@ -112,7 +164,7 @@ func (w *work) duplicates(ctx context.Context) error {
 	}
 	for i := range w.e.Attempts {
 		a := &w.e.Attempts[i]
-		if a.State != AttemptPaid || a.Number == first.Number {
+		if !w.e.duplicate(a) {
 			continue
 		}
 		_, err := w.c.refundOf(ctx, w.key, a.Number, fmt.Sprintf("duplicate-%d", a.Number), Money{})

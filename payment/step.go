@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -18,8 +17,10 @@ func notSent(err error) error {
 		return err
 	default:
 	}
-	return fault.New(fault.Unavailable, fmt.Errorf("payment: nothing was sent, since the journal can't be written: %w", err))
+	return causes{errJournal, err}.of(fault.Unavailable)
 }
+
+var errJournal = errors.New("payment: nothing was sent, since the journal can't be written")
 
 // prepare makes the newest attempt known to its provider. It has been noted.
 func (w *work) prepare(ctx context.Context) error {
@@ -55,20 +56,34 @@ func (w *work) failed(ctx context.Context, s step, err error) error {
 	case s == commitStep && !another:
 		state = AttemptPrepared
 	}
-	if markErr := w.mark(ctx, state, ""); markErr != nil {
-		return errors.Join(err, notSent(markErr))
-	}
+	w.goesOn = true
 	w.failures = append(w.failures, err)
+	switch markErr := w.mark(ctx, state, ""); {
+	case markErr == nil:
+	case s == commitStep || errors.Is(markErr, errLeaseLost): // whoever looks after it may commit it yet
+		return w.unsure(causes{err, markErr})
+	default:
+		w.failures = append(w.failures, markErr)
+		return w.nothingDone()
+	}
 	if another {
 		return errAnother
 	}
 	return w.nothingDone()
 }
 
+// unsure is the error where others may yet do what this call did not: the journal
+// says that it was to be done.
+func (w *work) unsure(cause error) error {
+	w.doubted = true
+	return &fault.Error{Kind: fault.Uncertain, Op: "payment.charge", Err: causes{cause}}
+}
+
 // nothingDone is the error of a call that moved nothing: why each provider failed.
 func (w *work) nothingDone() error {
+	w.committing.Store(false)
 	last := w.failures[len(w.failures)-1]
-	out := &fault.Error{Kind: fault.KindOf(last), Op: "payment.charge", Err: errors.Join(w.failures...)}
+	out := &fault.Error{Kind: fault.KindOf(last), Op: "payment.charge", Err: causes(w.failures)}
 	if fault.MayHaveActed(last) { // a prepare, which moves nothing, and is fenced
 		out.Kind = fault.Unavailable
 	}
@@ -96,13 +111,13 @@ func (w *work) mark(ctx context.Context, state AttemptState, reason string) erro
 // commit notes that money may move, and moves it. Nothing is sent unless the note
 // is known to be there.
 func (w *work) commit(ctx context.Context) error {
-	if err := w.caller.Err(); err != nil {
-		return fault.New(fault.Canceled, errors.Join(errGone, err))
+	if err := w.goOn(); err != nil {
+		return err
 	}
 	err := w.update(ctx, func(e *Entry) error {
 		a := e.last()
 		if w.fresh != nil {
-			a.learn(w.fresh, w.c.rules.Now())
+			e.learn(a, w.fresh, w.c.rules.Now())
 		}
 		if a.State != AttemptPrepared {
 			return errLeaseLost
@@ -111,10 +126,13 @@ func (w *work) commit(ctx context.Context) error {
 		a.Committer = cmp.Or(a.Committer, w.token)
 		return nil
 	})
+	if errors.Is(err, fault.Uncertain) { // the note may be there
+		return w.unsure(err)
+	}
 	if err != nil {
+		w.committing.Store(false)
 		return notSent(err)
 	}
-	w.committing.Store(true)
 	return w.send(ctx)
 }
 
@@ -147,9 +165,10 @@ func (w *work) resolve(ctx context.Context) error {
 		p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
 		switch {
 		case err == nil && p.State == Ended:
-			w.failures = append(w.failures, w.cause)
+			w.failures, w.goesOn = append(w.failures, w.cause), true
 			if err := w.mark(ctx, AttemptFenced, "it could not be committed"); err != nil {
-				return notSent(err)
+				w.failures = append(w.failures, err)
+				return w.nothingDone() // the provider won't commit it any more
 			}
 			return errAnother
 		case err == nil:
@@ -164,15 +183,19 @@ func (w *work) resolve(ctx context.Context) error {
 // resend commits once more, with the same key, what was not committed when it was
 // looked up. The provider's own object keeps it from being paid twice.
 func (w *work) resend(ctx context.Context) error {
+	if err := w.goOn(); err != nil {
+		w.cause = err
+		return nil //nolint:nilerr // it isn't known, as before
+	}
 	err := w.update(ctx, func(e *Entry) error {
 		a := e.last()
 		a.Recommitted = a.Recommitted || a.Committer != w.token
 		return nil
 	})
 	if err != nil {
-		return notSent(err)
+		w.cause = err
+		return nil //nolint:nilerr // it isn't known, as before
 	}
-	w.committing.Store(true)
 	p, err := w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)
 	if err != nil {
 		w.cause = err
@@ -191,7 +214,7 @@ func (w *work) learn(ctx context.Context, p *Payment) error {
 	w.fresh = p
 	now := w.c.rules.Now()
 	err := w.update(ctx, func(e *Entry) error {
-		w.of(e).learn(p, now)
+		e.learn(w.of(e), p, now)
 		if w.hint != nil && w.hint.Subject == AboutPayment { // it has had its effect
 			e.see(w.hint.key(w.of(e).Provider))
 		}
@@ -205,7 +228,7 @@ func (w *work) learn(ctx context.Context, p *Payment) error {
 	}
 	w.unrecorded = true
 	w.e = w.e.Clone()
-	w.of(w.e).learn(p, now)
+	w.e.learn(w.of(w.e), p, now)
 	return nil
 }
 
@@ -221,6 +244,7 @@ func (w *work) matches(ctx context.Context, p *Payment) error {
 	if amount && ours && p.Live == a.Identity.Live {
 		return nil
 	}
+	w.doubted = true
 	event := Event{Type: Mismatch, Tenant: w.key.Tenant, Order: w.key.Order, Provider: a.Provider, Result: w.e.Result()}
 	if w.c.handler != nil {
 		_ = w.c.handler(ctx, event) // nothing was changed that could be undone
@@ -231,12 +255,11 @@ func (w *work) matches(ctx context.Context, p *Payment) error {
 // learn takes over how the payment stands at its provider. Money that was taken
 // stays taken, whatever comes after it; what we have fenced off stays so unless
 // money moved all the same.
-func (a *AttemptRecord) learn(p *Payment, now time.Time) {
+func (e *Entry) learn(a *AttemptRecord, p *Payment, now time.Time) {
 	a.PaymentID, a.ChargeID = cmp.Or(p.ID, a.PaymentID), cmp.Or(p.ChargeID, a.ChargeID)
 	a.AuthorizationID = cmp.Or(p.AuthorizationID, a.AuthorizationID)
-	if p.Refunded.Minor > a.Refunded.Minor {
-		a.Refunded = p.Refunded
-	}
+	known := e.refunds(a.Number, func(s RefundState) bool { return s != RefundFailed })
+	a.Elsewhere = Money{max(0, p.Refunded.Minor-known), e.Order.Amount.Currency}
 	if p.Saved != (Method{}) {
 		a.Saved = p.Saved
 	}
@@ -255,7 +278,7 @@ func (a *AttemptRecord) learn(p *Payment, now time.Time) {
 	case Held:
 		a.State = AttemptHeld
 	case Paid:
-		a.State, a.Captured = AttemptPaid, p.Captured
+		a.State, a.Captured, a.PaidIn = AttemptPaid, p.Captured, e.Version+1
 	case Refused:
 		a.State = AttemptDeclined
 	case Ended:
@@ -273,12 +296,24 @@ func (a *AttemptRecord) learn(p *Payment, now time.Time) {
 func (w *work) fence(ctx context.Context, to AttemptState, reason string) error {
 	p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
 	switch {
+	case err == nil && p.State == Ended && w.e.last().retryable(): // declined it was, and stays
+		return w.update(ctx, func(e *Entry) error {
+			e.last().Opened = false
+			return nil
+		})
 	case err == nil && p.State == Ended:
 		return w.mark(ctx, to, reason)
 	case err == nil && p.State != Prepared:
 		return w.learn(ctx, p)
 	case err != nil && !errors.Is(err, fault.Unsupported):
 		return err
+	case err != nil && w.e.last().State == AttemptPrepared: // the note is enough, if it is so
+		if p, err = w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp); err != nil {
+			return err
+		}
+		if p.State != Prepared {
+			return w.learn(ctx, p)
+		}
 	case w.e.last().State != AttemptPrepared:
 		return fault.New(fault.Conflict, errors.New("payment: the former attempt may still be paid, and this provider can't prevent it"))
 	}

@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,8 @@ import (
 type Wallet interface {
 	// SetupPaymentMethod begins to save a method without a payment: the customer may have to act.
 	SetupPaymentMethod(ctx context.Context, s *Setup) (*SetupResult, error)
-	// Attach keeps a method for a customer.
+	// Attach keeps a method for a customer; where the provider makes customers of
+	// methods, that may be empty.
 	Attach(ctx context.Context, customer, method string) (*SavedMethod, error)
 	// SavedMethods lists what is kept for a customer.
 	SavedMethods(ctx context.Context, customer string) ([]SavedMethod, error)
@@ -107,7 +109,7 @@ func (w wallet) SetupPaymentMethod(ctx context.Context, s *Setup) (*SetupResult,
 }
 
 func (w wallet) Attach(ctx context.Context, customer, method string) (*SavedMethod, error) {
-	if err := checkIDs(customer, method); err != nil {
+	if err := checkIDs(cmp.Or(customer, "new"), method); err != nil {
 		return nil, err
 	}
 	return walletCall(ctx, w, opSaved, func(ctx context.Context) (*SavedMethod, error) { return w.wallet.Attach(ctx, customer, method) })

@@ -53,6 +53,13 @@ func (c *Client) takeEvent(ctx context.Context, provider string, header http.Hea
 	if err != nil {
 		return err
 	}
+	own, err := c.ofOurAccount(ctx, provider, k, hint)
+	switch {
+	case err != nil:
+		return err
+	case !own:
+		return c.foreign(ctx, provider, hint)
+	}
 	w := &work{c: c, caller: ctx, key: k, hint: hint, tried: map[string]bool{}}
 	ctx = context.WithoutCancel(ctx)
 	if err := w.claim(ctx, eventJoin, mustExist); err != nil {
@@ -137,17 +144,38 @@ func (e *Entry) attemptOf(provider string, h *Hint) *AttemptRecord {
 
 // homeless is an event of which the journal knows nothing.
 func (c *Client) homeless(ctx context.Context, provider string, h *Hint) error {
-	event := Event{Type: Foreign, Provider: provider, Hint: h}
-	if h.Reference.Order != "" {
-		if c.rules.Now().Sub(h.Created) < orphanAfter {
-			return fault.New(fault.Unavailable, errNoEntry)
-		}
-		event.Type, event.Tenant, event.Order = Orphan, h.Reference.Tenant, h.Reference.Order
+	if h.Reference.Order == "" {
+		return c.foreign(ctx, provider, h)
 	}
+	if c.rules.Now().Sub(h.Created) < orphanAfter {
+		return fault.New(fault.Unavailable, errNoEntry)
+	}
+	return c.pass(ctx, Event{Type: Orphan, Tenant: h.Reference.Tenant, Order: h.Reference.Order, Provider: provider, Hint: h})
+}
+
+func (c *Client) foreign(ctx context.Context, provider string, h *Hint) error {
+	return c.pass(ctx, Event{Type: Foreign, Provider: provider, Hint: h})
+}
+
+// pass hands the handler an event that the journal knows nothing of.
+func (c *Client) pass(ctx context.Context, e Event) error {
 	if c.handler == nil {
 		return nil
 	}
-	return again(c.handler(ctx, event))
+	return again(c.handler(ctx, e))
+}
+
+// ofOurAccount reports whether an event is of the account that we charge, or of one
+// that the order is paid to.
+func (c *Client) ofOurAccount(ctx context.Context, provider string, k Key, h *Hint) (bool, error) {
+	if h.Account == "" || h.Account == c.identity(provider).Account {
+		return true, nil
+	}
+	e, err := c.book.Entry(ctx, k)
+	if err != nil {
+		return false, again(err)
+	}
+	return byPath(e.Order.Payees, provider) == h.Account, nil
 }
 
 // takeHint looks up what an event is about, and marks the event as seen with what
@@ -192,14 +220,5 @@ func (w *work) lookAt(ctx context.Context, a *AttemptRecord) error {
 		}
 		return w.cause
 	}
-	w.number = a.Number
-	defer func() { w.number = 0 }()
-	p, err := w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp)
-	if err != nil {
-		return err
-	}
-	if err := w.learn(ctx, p); err != nil {
-		return err
-	}
-	return w.duplicates(ctx)
+	return w.settleOther(ctx, a.Number)
 }

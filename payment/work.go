@@ -2,7 +2,9 @@ package payment
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,9 +36,20 @@ type work struct {
 	tried    map[string]bool // providers that this call has tried
 	failures []error         // why they were given up
 	others   bool            // another candidate is left
-	// startOnly: nothing is committed.
-	startOnly bool
+	mode     mode
+	finishes bool // what was only started is committed too
+	goesOn   bool // what is fenced is so for another attempt, or with an error
+	doubted  bool // what the provider says isn't believed
 }
+
+// mode says what may be done to an attempt that is neither paid nor fenced.
+type mode uint8
+
+const (
+	modePay   mode = iota // it is committed
+	modeStart             // it is left as it is
+	modeStop              // it is fenced
+)
 
 // errGone is why a step was not begun.
 var errGone = errors.New("payment: the caller gave up before anything moved")
@@ -44,18 +57,19 @@ var errGone = errors.New("payment: the caller gave up before anything moved")
 // detached runs do in a goroutine of its own, since what has begun must end and be
 // recorded, and returns when the caller gives up. A panic is raised again in the
 // caller's goroutine, where he is still there.
-func (c *Client) detached(ctx context.Context, w *work, do func(ctx context.Context) (*Result, error)) (*Result, error) {
-	if err := c.begin(); err != nil {
-		return nil, err
-	}
+func detached[R any](ctx context.Context, w *work, do func(ctx context.Context) (R, error), left func(*Result, error) (R, error)) (R, error) {
 	type outcome struct {
-		result *Result
+		result R
 		err    error
 		panic  any
 	}
+	var none R
+	if err := w.c.begin(); err != nil {
+		return none, err
+	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer c.running.Done()
+		defer w.c.running.Done()
 		out := outcome{panic: errGoexit}
 		defer func() { done <- out }()
 		defer func() {
@@ -73,9 +87,12 @@ func (c *Client) detached(ctx context.Context, w *work, do func(ctx context.Cont
 		}
 		return out.result, out.err
 	case <-ctx.Done():
-		return w.left(ctx.Err())
+		return left(w.left(ctx.Err()))
 	}
 }
+
+// asItIs is left, for a Result.
+func asItIs(r *Result, err error) (*Result, error) { return r, err }
 
 var errGoexit = errors.New("payment: a Gateway ended its goroutine")
 
@@ -86,6 +103,16 @@ func (w *work) left(cause error) (*Result, error) {
 	}
 	return &Result{Tenant: w.key.Tenant, Order: w.key.Order, Status: Unknown},
 		&fault.Error{Kind: fault.Uncertain, Op: opCommit.Name, Err: cause}
+}
+
+// goOn notes that money may move from here on, unless the caller has gone.
+func (w *work) goOn() error {
+	w.committing.Store(true) // first: he may go at any moment
+	if err := w.caller.Err(); err != nil {
+		w.committing.Store(w.e.last().State.moving())
+		return fault.New(fault.Canceled, causes{errGone, err})
+	}
+	return nil
 }
 
 // claim waits for the lease on the entry, and fails with [ErrInProgress] where
@@ -101,6 +128,7 @@ func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *En
 		if !errors.Is(err, ErrInProgress) {
 			return err
 		}
+		w.committing.Store(true) // the other call may move money
 		if left := time.Until(until); left < pause {
 			return err
 		}
@@ -112,12 +140,12 @@ func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *En
 	}
 }
 
-// tryClaim takes the lease where it is free. A claim whose commit was lost is
-// found again by what it wrote.
+// tryClaim takes the lease where it is free. Nothing was sent where it fails.
 func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error {
 	if e, err := w.c.book.Entry(ctx, w.key); err == nil && w.held(e) {
 		return inProgress()
 	}
+	owner := rand.Text()
 	e, err := w.c.book.Update(ctx, w.key, func(_ context.Context, e *Entry) error {
 		if w.held(e) {
 			return inProgress()
@@ -129,16 +157,28 @@ func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error
 		if err := prepare(e); err != nil {
 			return err
 		}
-		e.Lease = Lease{Token: e.Lease.Token + 1, Until: now.Add(w.c.rules.Lease)}
+		e.Lease = Lease{Token: e.Lease.Token + 1, Owner: owner, Until: now.Add(w.c.rules.Lease), Writes: e.Lease.Writes}
 		e.Due, e.Updated = e.Lease.Until, now
 		return nil
 	})
-	if err != nil { // of an uncertain one too: the lease that may be there runs out
+	if errors.Is(err, fault.Uncertain) { // it is found again by its owner
+		if e, err = w.c.book.Entry(ctx, w.key); err == nil && e.Lease.Owner != owner {
+			err = errLost
+		}
+	}
+	switch {
+	case errors.Is(err, ErrInProgress), errors.Is(err, errNotDue):
 		return err
+	case err != nil:
+		return notSent(err)
 	}
 	w.e, w.token = e, e.Lease.Token
+	last := e.last()
+	w.committing.Store(last != nil && last.State.moving())
 	return nil
 }
+
+var errLost = fault.New(fault.Unavailable, errors.New("payment: the journal lost what it was told"))
 
 func (w *work) held(e *Entry) bool {
 	return e.Lease.Until.After(w.c.rules.Now())
@@ -167,7 +207,7 @@ func (w *work) update(ctx context.Context, change func(e *Entry) error) error {
 		}
 		e.Lease.Until, e.Lease.Writes, e.Updated = now.Add(w.c.rules.Lease), writes, now
 		e.Due = e.Lease.Until
-		return w.c.tell(ctx, w.hint, changes(was, e))
+		return w.c.tell(ctx, w.hint, w.worthTelling(changes(was, e)))
 	})
 	if errors.Is(err, fault.Uncertain) {
 		e, err = w.reread(ctx, writes)
@@ -188,7 +228,7 @@ func (w *work) reread(ctx context.Context, writes int64) (*Entry, error) {
 	case e.Lease.Token != w.token:
 		return nil, errLeaseLost
 	case e.Lease.Writes != writes:
-		return nil, fault.New(fault.Unavailable, errors.New("payment: the journal lost what it was told"))
+		return nil, errLost
 	}
 	return e, nil
 }
@@ -205,6 +245,15 @@ func (c *Client) tell(ctx context.Context, hint *Hint, events []Event) error {
 		}
 	}
 	return nil
+}
+
+// worthTelling leaves out that an attempt was fenced for another one, or that its
+// caller is told so by an error: the order isn't canceled by that.
+func (w *work) worthTelling(events []Event) []Event {
+	if !w.goesOn {
+		return events
+	}
+	return slices.DeleteFunc(events, func(e Event) bool { return e.Type == OrderChanged && e.Result.Status == Canceled })
 }
 
 // release ends the lease, and says when the entry is next looked after.
@@ -228,6 +277,9 @@ func (w *work) release(ctx context.Context) {
 func (w *work) result() *Result {
 	r := w.e.Result()
 	r.Skipped, r.Recorded = w.skipped, !w.unrecorded
+	if w.doubted {
+		r.Status = Unknown
+	}
 	if w.fresh != nil && r.Status == NeedsAction && w.fresh.Action != nil {
 		action := *w.fresh.Action
 		if action.Provider == "" {

@@ -251,9 +251,7 @@ func (g *Gateway) order(ctx context.Context, a *payment.Attempt) (*order, error)
 func (g *Gateway) Fence(ctx context.Context, a *payment.Attempt) (*payment.Payment, error) {
 	p, err := g.LookUp(ctx, a)
 	switch {
-	case err != nil && fault.KindOf(err) == fault.NotFound:
-		return g.ended(a, "EXPIRED"), nil
-	case err != nil:
+	case err != nil: // an order that isn't found yet may be captured yet
 		return nil, err
 	case p.State == payment.Prepared:
 		return nil, unsupported("payment_id", "is of an order that is open, and PayPal can't cancel one; what isn't captured moves no money, and expires within hours")

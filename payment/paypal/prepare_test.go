@@ -203,11 +203,13 @@ func TestAnOrderThatNobodyApprovedHasEnded(t *testing.T) {
 	b.clock.Advance(4 * time.Hour)
 	_, err := b.LookUp(t.Context(), a)
 	isFault(t, err, fault.NotFound, "INVALID_RESOURCE_ID") // by our clock it is young: it may not be found yet
+	_, err = b.Fence(t.Context(), a)
+	isFault(t, err, fault.NotFound, "INVALID_RESOURCE_ID") // nor is it fenced
+
+	a.Began = time.Now().Add(-4 * time.Hour)
 	p, err := b.Fence(t.Context(), a)
 	require.NoError(t, err)
 	assert.Equal(t, payment.Ended, p.State)
-
-	a.Began = time.Now().Add(-4 * time.Hour)
 	p, err = b.LookUp(t.Context(), a)
 	require.NoError(t, err)
 	assert.Equal(t, payment.Ended, p.State)

@@ -19,7 +19,7 @@ func (g Gateway) Prepare(ctx context.Context, a *payment.Attempt) (*payment.Paym
 	}
 	method, err := g.method(ctx, a.Method.ID, step(a, "method"))
 	if err != nil {
-		return refusedBefore(err)
+		return refusedBefore(a, err)
 	}
 	params := created(a, method)
 	var pi *sdk.PaymentIntent
@@ -29,7 +29,7 @@ func (g Gateway) Prepare(ctx context.Context, a *payment.Attempt) (*payment.Paym
 		return first(err, func() error { return wanted(pi.Object, "payment_intent", pi.ID, "") })
 	})
 	if err != nil {
-		return refusedBefore(err)
+		return refusedBefore(a, err)
 	}
 	if ans.replayed() {
 		return g.afterwards(ctx, with(a, pi.ID), "", nil)

@@ -49,8 +49,8 @@ func standing(r request, a *payment.Attempt, pi *sdk.PaymentIntent) (*payment.Pa
 
 func amounts(p *payment.Payment, pi *sdk.PaymentIntent) (err error) {
 	var refunded int64
-	if c := pi.LatestCharge; c != nil {
-		p.ChargeID, refunded = c.ID, c.AmountRefunded
+	if c := pi.LatestCharge; c != nil { // a capture of a part lets go of the rest, which is called refunded too
+		p.ChargeID, refunded = c.ID, max(0, c.AmountRefunded-(c.Amount-c.AmountCaptured))
 		if pi.Status == sdk.PaymentIntentStatusRequiresCapture {
 			p.HeldUntil = until(c)
 		} else if pi.Status != sdk.PaymentIntentStatusSucceeded {
@@ -113,9 +113,9 @@ func refused(a *payment.Attempt, said *Error) *payment.Payment {
 }
 
 // refusedBefore is a decline before there is a PaymentIntent.
-func refusedBefore(err error) (*payment.Payment, error) {
+func refusedBefore(a *payment.Attempt, err error) (*payment.Payment, error) {
 	if said, ok := errors.AsType[*Error](err); ok && said.decline != nil {
-		return &payment.Payment{State: payment.Refused, Decline: said.decline}, nil
+		return &payment.Payment{State: payment.Refused, Decline: said.decline, Live: a.Identity.Live}, nil
 	}
 	return nil, err
 }
