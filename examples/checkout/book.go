@@ -62,7 +62,7 @@ func (b *book) orders(ctx context.Context) (all []order, err error) {
 	return all, rows.Err()
 }
 
-// order is fault-free where it is there, and sql.ErrNoRows where it isn't.
+// order is one of them, sql.ErrNoRows where there is none.
 func (b *book) order(ctx context.Context, id string) (order, error) {
 	return scan(b.db.QueryRowContext(ctx, columns+"where id = $1", id).Scan)
 }
@@ -134,10 +134,4 @@ func (b *book) told(ctx context.Context, id string) (lines []string, parcels int
 	}
 	err = b.db.QueryRowContext(ctx, "select count(*) from parcels where order_id = $1", id).Scan(&parcels)
 	return lines, parcels, err
-}
-
-// lines is how often tell was told something.
-func (b *book) lines(ctx context.Context) (n int, err error) {
-	err = b.db.QueryRowContext(ctx, "select count(*) from told").Scan(&n)
-	return n, err
 }

@@ -26,7 +26,7 @@ func TestTheWholeStoryChargesEachOrderOnce(t *testing.T) {
 	require.NoError(t, run(t.Context(), &out, []string{"-demo"}), out.String())
 	said := out.String()
 	assert.True(t, strings.HasSuffix(said, "\n16 orders, 16 charges, 0 twice\n"), said)
-	assert.Contains(t, said, ": 0 changes, 0 not taken\n")
+	assert.Contains(t, said, ": 0 news, 0 not taken\n")
 	for line := range strings.Lines(said) {
 		assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 100, line)
 	}
@@ -35,7 +35,7 @@ func TestTheWholeStoryChargesEachOrderOnce(t *testing.T) {
 // What isn't as expected is an error, so that CI sees it.
 func TestABrokenExpectationIsAnError(t *testing.T) {
 	s := opened(t)
-	d := &demo{s: s, client: s.world.client, paid: map[string]bool{}}
+	d := &demo{s: s, client: s.world.client}
 	good := scenes[0]
 	require.NoError(t, d.scene(t.Context(), io.Discard, good))
 	require.Empty(t, d.failed)

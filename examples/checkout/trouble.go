@@ -81,11 +81,7 @@ func (s *shop) trouble(w http.ResponseWriter, r *http.Request) {
 
 // deliver is the button that lets the providers send their webhooks.
 func (s *shop) deliver(w http.ResponseWriter, r *http.Request) {
-	n, err := s.world.deliverEvents(r.Context(), r.PostFormValue("shuffled") != "")
-	text := fmt.Sprintf("%d webhooks were sent and taken.", n)
-	if err != nil {
-		text = err.Error() + "; they stay waiting."
-	}
-	s.world.note("webhooks", text)
+	taken, refused := s.world.deliverEvents(r.Context(), r.PostFormValue("shuffled") != "")
+	s.world.note("webhooks", fmt.Sprintf("Of those sent last the shop took %d, and %d come again.", taken, refused))
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
