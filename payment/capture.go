@@ -135,7 +135,15 @@ func (w *work) takeHeld(ctx context.Context, first bool) error {
 			return nil //nolint:nilerr // it isn't known
 		}
 	}
-	if markErr := w.mark(ctx, AttemptHeld, ""); markErr != nil {
+	markErr := w.update(ctx, func(e *Entry) error {
+		a := e.last()
+		if a.State == AttemptCapturing && refusedFor(err) {
+			a.Captures++
+		}
+		a.State = AttemptHeld
+		return nil
+	})
+	if markErr != nil {
 		return w.unsure(causes{err, markErr})
 	}
 	w.committing.Store(false)

@@ -264,6 +264,7 @@ func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, 
 	case a == nil:
 		return true, nil
 	case w.e.Voided && o.Try <= a.Try:
+		w.resumed(ctx)
 		return false, nil
 	case w.e.paid() != nil || a.State == AttemptHeld || a.State == AttemptCapturing || a.State == AttemptVoiding:
 		return false, nil
@@ -286,9 +287,7 @@ func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, 
 // another one. It may turn out that it has.
 func (w *work) makeRoom(ctx context.Context) error {
 	w.goesOn = true
-	before := w.mode
-	w.mode = modeStop
-	defer func() { w.mode = before }()
+	w.mode = modeStop // until the next attempt is noted
 	if err := w.settle(ctx); err != nil {
 		return err
 	}
@@ -313,7 +312,10 @@ func (w *work) nextOf(candidates []string) string {
 
 // note writes a new attempt into the journal, before anything is sent.
 func (w *work) note(ctx context.Context, o *Order, provider string) error {
-	w.fresh, w.goesOn = nil, false
+	w.fresh, w.goesOn, w.mode = nil, false, modePay
+	if !w.finishes {
+		w.mode = modeStart
+	}
 	if now := w.c.rules.Now(); !o.Expires.IsZero() && !o.Expires.After(now) {
 		return invalid("expires", "is past")
 	}
@@ -346,7 +348,7 @@ func (w *work) drive(ctx context.Context, commit bool) (*Result, error) {
 		switch {
 		case a.State == AttemptNoted:
 			err = w.prepare(ctx)
-		case a.State == AttemptPrepared && !a.Approval && commit && commits < maxCommits:
+		case a.State == AttemptPrepared && !a.Approval && commit && !w.e.Voided && commits < maxCommits:
 			commits++
 			err = w.commit(ctx)
 		default:

@@ -144,6 +144,8 @@ type AttemptRecord struct {
 	// Recommitted, that another one did too.
 	Committer   int64 `json:",omitempty"`
 	Recommitted bool  `json:",omitempty"`
+	// Captures counts those that the provider refused: the next has another key.
+	Captures int `json:",omitempty"`
 	// Capturing is the amount of a capture that isn't known to have ended.
 	Capturing Money `json:",omitzero"`
 	Captured  Money `json:",omitzero"`

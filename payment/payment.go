@@ -203,9 +203,14 @@ type Attempt struct {
 	// ChargeID and AuthorizationID are the provider's ids of the money taken and held,
 	// where they are others.
 	ChargeID, AuthorizationID string
+	// Captures counts the captures that the provider has refused so far.
+	Captures int
 	// Began is when the attempt was noted.
 	Began time.Time
 }
+
+// CaptureKey is the idempotency key of the next capture.
+func (a *Attempt) CaptureKey() string { return a.Key("capture:" + strconv.Itoa(a.Captures)) }
 
 // Key is the idempotency key of a step of this attempt: 64 hexadecimal digits,
 // the same at every repetition, another one for every attempt, step, account,

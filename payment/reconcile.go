@@ -3,6 +3,7 @@ package payment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -131,6 +132,7 @@ func (c *Client) ReconcileOnce(ctx context.Context) (int, error) {
 func (c *Client) lookAfterAll(ctx context.Context, keys []Key) int {
 	var done atomic.Int64
 	var all sync.WaitGroup
+	var panicked atomic.Value // raised again here, where the caller can see it
 	free := make(chan struct{}, reconciledInParallel)
 	for _, k := range keys {
 		free <- struct{}{}
@@ -139,12 +141,20 @@ func (c *Client) lookAfterAll(ctx context.Context, keys []Key) int {
 		}
 		all.Go(func() {
 			defer func() { <-free }()
+			defer func() {
+				if p := recover(); p != nil {
+					panicked.CompareAndSwap(nil, fmt.Sprint(p))
+				}
+			}()
 			if c.lookAfter(ctx, k) {
 				done.Add(1)
 			}
 		})
 	}
 	all.Wait()
+	if p := panicked.Load(); p != nil {
+		panic(p)
+	}
 	return int(done.Load())
 }
 

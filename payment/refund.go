@@ -193,7 +193,11 @@ func (c *Client) lookUpRefund(ctx context.Context, e *Entry, id string) (*Refund
 		done := r.Refund
 		return &done, nil
 	}
-	return c.lookUpRefundNow(ctx, e, id)
+	r, err := c.lookUpRefundNow(ctx, e, id)
+	if err != nil && r != nil && r.State == RefundPending {
+		return r, nil // as far as is known
+	}
+	return r, err
 }
 
 // lookUpRefundNow asks the provider whatever is known: what succeeded may have
@@ -217,9 +221,6 @@ func (c *Client) lookUpRefundNow(ctx context.Context, e *Entry, id string) (*Ref
 			return c.doubtful(e, id, err)
 		}
 		return c.askRefund(ctx, again, id, false)
-	}
-	if r := e.refund(id).Refund; r.State != RefundUnknown {
-		return &r, nil
 	}
 	return c.doubtful(e, id, err)
 }
@@ -269,11 +270,12 @@ func (e *Entry) learnRefund(r *RefundRecord, got *Refund) {
 }
 
 // settleRefunds asks how the order's open refunds stand, and that one which a
-// webhook is about.
-func (w *work) settleRefunds(ctx context.Context) {
+// webhook is about, whose error it returns.
+func (w *work) settleRefunds(ctx context.Context) error {
+	var hinted error
 	for _, r := range w.e.Refunds {
 		if w.hint != nil && r.ProviderID != "" && r.ProviderID == w.hint.RefundID {
-			_, _ = w.c.lookUpRefundNow(ctx, w.e, r.ID)
+			_, hinted = w.c.lookUpRefundNow(ctx, w.e, r.ID)
 		} else if r.State == RefundPending || r.State == RefundUnknown {
 			_, _ = w.c.lookUpRefund(ctx, w.e, r.ID) // what it can't say now, it may later
 		}
@@ -283,4 +285,5 @@ func (w *work) settleRefunds(ctx context.Context) {
 			w.e = e
 		}
 	}
+	return hinted
 }

@@ -36,7 +36,7 @@ func (w *work) resume(ctx context.Context) (*Result, error) {
 		}
 	}
 	w.settleOthers(ctx)
-	w.settleRefunds(ctx)
+	_ = w.settleRefunds(ctx) // what can't be said now comes again
 	r := w.result()
 	return r, w.because(r)
 }
@@ -102,15 +102,17 @@ func (w *work) settle(ctx context.Context) error {
 		}
 		return w.commit(ctx)
 	}
-	if a.State == AttemptPrepared && p.State == Prepared && !a.Approval {
-		w.fresh = p // as it was: nobody has committed it
-		return nil
-	}
-	if err := w.learn(ctx, p); err != nil {
-		return err
+	asItWas := a.State == AttemptPrepared && p.State == Prepared && !a.Approval // nobody has committed it
+	if !asItWas {
+		if err := w.learn(ctx, p); err != nil {
+			return err
+		}
 	}
 	open := p.State == Prepared || p.State == Actionable || w.e.last().retryable()
-	if open && !w.e.Order.Expires.After(w.c.rules.Now()) {
+	switch {
+	case open && w.e.Voided:
+		return w.fence(ctx, AttemptEnded, "voided")
+	case open && !asItWas && !w.e.Order.Expires.After(w.c.rules.Now()):
 		return w.fence(ctx, AttemptEnded, "expired")
 	}
 	return w.duplicates(ctx)
@@ -153,8 +155,14 @@ func (w *work) uncommitted(ctx context.Context) error {
 // given back.
 func (e *Entry) duplicate(a *AttemptRecord) bool {
 	first := e.paid()
-	return a.State == AttemptPaid && first.Number != a.Number && e.reserved(a) < a.Captured.Minor
+	if a.State != AttemptPaid || first.Number == a.Number {
+		return false
+	}
+	f := e.refund(duplicateID(a)) // one that failed was told, and is somebody's to look at
+	return e.reserved(a) < a.Captured.Minor && (f == nil || f.State != RefundFailed)
 }
+
+func duplicateID(a *AttemptRecord) string { return fmt.Sprintf("duplicate-%d", a.Number) }
 
 // duplicates gives back what a second attempt of the order took.
 func (w *work) duplicates(ctx context.Context) error {
@@ -167,7 +175,7 @@ func (w *work) duplicates(ctx context.Context) error {
 		if !w.e.duplicate(a) {
 			continue
 		}
-		_, err := w.c.refundOf(ctx, w.key, a.Number, fmt.Sprintf("duplicate-%d", a.Number), Money{})
+		_, err := w.c.refundOf(ctx, w.key, a.Number, duplicateID(a), Money{})
 		if err != nil && !errors.Is(err, fault.Conflict) {
 			return err
 		}

@@ -199,7 +199,9 @@ func (w *work) resend(ctx context.Context) error {
 	p, err := w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)
 	if err != nil {
 		w.cause = err
-		return nil //nolint:nilerr // it isn't known, as before
+		if p, err = w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp); err != nil || p.State == Prepared {
+			return nil //nolint:nilerr // it isn't known, as before
+		}
 	}
 	return w.learn(ctx, p)
 }
@@ -224,6 +226,9 @@ func (w *work) learn(ctx context.Context, p *Payment) error {
 		return nil
 	}
 	if p.State == Prepared || p.State == Actionable {
+		if w.of(w.e).State.moving() {
+			return w.unsure(err)
+		}
 		return notSent(err)
 	}
 	w.unrecorded = true

@@ -196,7 +196,9 @@ func (w *work) takeHint(ctx context.Context, provider string) error {
 		return fault.New(fault.Unavailable, errNoEntry)
 	}
 	if w.hint.Subject == AboutRefund {
-		w.settleRefunds(ctx)
+		if err := w.settleRefunds(ctx); err != nil {
+			return err
+		}
 	}
 	if slices.Contains(w.e.Events, event) {
 		return nil

@@ -162,7 +162,8 @@ func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error
 		return nil
 	})
 	if errors.Is(err, fault.Uncertain) { // it is found again by its owner
-		if e, err = w.c.book.Entry(ctx, w.key); err == nil && e.Lease.Owner != owner {
+		e, err = w.c.book.Entry(ctx, w.key)
+		if err == nil && e.Lease.Owner != owner || errors.Is(err, fault.NotFound) {
 			err = errLost
 		}
 	}
@@ -175,6 +176,9 @@ func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error
 	w.e, w.token = e, e.Lease.Token
 	last := e.last()
 	w.committing.Store(last != nil && last.State.moving())
+	if e.Voided {
+		w.mode = modeStop
+	}
 	return nil
 }
 
@@ -305,7 +309,7 @@ func (e *Entry) gatewayAttempt(a *AttemptRecord) *Attempt {
 	return &Attempt{
 		Tenant: e.Key.Tenant, Order: &order, Number: a.Number, Identity: a.Identity, Provider: a.Provider,
 		Method: a.Method, Payee: byPath(order.Payees, a.Provider), PaymentID: a.PaymentID, ChargeID: a.ChargeID,
-		AuthorizationID: a.AuthorizationID, Began: a.Began,
+		AuthorizationID: a.AuthorizationID, Captures: a.Captures, Began: a.Began,
 	}
 }
 
@@ -313,6 +317,9 @@ func (e *Entry) gatewayAttempt(a *AttemptRecord) *Attempt {
 func (w *work) ask(ctx context.Context, op resilience.Op, within time.Duration, method func(Gateway, context.Context, *Attempt) (*Payment, error)) (*Payment, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	if op.Safety != fault.Read && !w.c.rules.Now().Before(w.e.Lease.Until) { // the machine slept
+		return nil, errLeaseLost
+	}
 	a := w.e.gatewayAttempt(w.of(w.e))
 	if a.PaymentID == "" && w.hint != nil {
 		a.PaymentID = w.hint.PaymentID // the prepare's answer was lost

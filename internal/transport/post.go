@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -22,7 +23,9 @@ const (
 
 // Client is the caller's with bounds: a timeout, answers of at most a megabyte,
 // and no redirects, which would repeat the mail, or leak the key to another host.
-// nil stands for http.DefaultTransport.
+// nil stands for a copy of http.DefaultTransport that asks a silent HTTP/2
+// connection whether it still lives: else every request that follows one that
+// hangs would hang on the same connection.
 func Client(c *http.Client) *http.Client {
 	var out http.Client
 	if c != nil {
@@ -32,12 +35,28 @@ func Client(c *http.Client) *http.Client {
 		out.Timeout = maxWait
 	}
 	if out.Transport == nil {
-		out.Transport = http.DefaultTransport
+		out.Transport = patient()
 	}
 	out.Transport = bounded{out.Transport}
 	out.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &out
 }
+
+// patient is one for all adapters, so that they share its connections.
+var patient = sync.OnceValue(func() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok { // the program's own
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWithin}
+	return t
+})
+
+const (
+	pingAfter  = 10 * time.Second // of silence while a request waits
+	pingWithin = 5 * time.Second
+)
 
 type bounded struct{ http.RoundTripper }
 

@@ -32,7 +32,7 @@ func (g *Gateway) CaptureAttempt(ctx context.Context, a *payment.Attempt, amount
 	}
 	r := &request{
 		op: "capture authorization", method: http.MethodPost, path: authorizationsPath + id + "/capture",
-		body: taking{moneyOf(amount), true}, key: a.Key("capture"), deduped: true,
+		body: taking{moneyOf(amount), true}, key: a.CaptureKey(), deduped: true,
 	}
 	var c capture
 	if err := g.call(ctx, r, &c); err != nil {

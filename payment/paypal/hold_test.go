@@ -73,7 +73,7 @@ func TestWhatIsHeldIsTakenInPartOrInWhole(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, []any{payment.Paid, p.ChargeID, usd(minor)}, []any{looked.State, looked.ChargeID, looked.Captured})
 			assert.Contains(t, bodies(b, on(takePath)), `"final_capture":true`)
-			assert.Equal(t, a.Key("capture"), b.sim.Calls(on(takePath))[0].Header.Get("PayPal-Request-Id"))
+			assert.Equal(t, a.CaptureKey(), b.sim.Calls(on(takePath))[0].Header.Get("PayPal-Request-Id"))
 		}
 	}
 }

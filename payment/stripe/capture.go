@@ -16,7 +16,7 @@ func (g Gateway) CaptureAttempt(ctx context.Context, a *payment.Attempt, take pa
 		return nil, err
 	}
 	params := &sdk.PaymentIntentCaptureParams{AmountToCapture: &n, Expand: expand("latest_charge")}
-	r := step(a, "capture:"+strconv.FormatInt(take.Minor, 10))
+	r := step(a, "capture:"+strconv.Itoa(a.Captures))
 	return g.move(ctx, a, r, payment.Held, func(c api) (*sdk.PaymentIntent, error) {
 		params.Params = c.params
 		return c.intents().Capture(a.PaymentID, params)
