@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/secret"
 )
 
