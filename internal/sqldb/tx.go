@@ -20,7 +20,7 @@ type session struct {
 	failed  error
 }
 
-// statements is a *sql.Tx, or a *sql.DB for what only reads.
+// statements is a *sql.Tx, or a *sql.Conn for what only reads.
 type statements interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -59,7 +59,14 @@ func (d *DB) Within(ctx context.Context, tx *sql.Tx, do func(Tx) error) error {
 // sees what is committed by then, and none waits for who writes. It is repeated
 // as [DB.InTx] is.
 func (d *DB) Read(ctx context.Context, do func(Tx) error) error {
-	return repeat(ctx, patience, func(context.Context) error { return d.run(d.pool, do) })
+	return repeat(ctx, patience, func(patient context.Context) error {
+		conn, err := d.pool.Conn(patient)
+		if err != nil {
+			return impatient(ctx, patient, err, connecting)
+		}
+		defer conn.Close() //nolint:errcheck // it goes back to the pool
+		return d.run(conn, do)
+	})
 }
 
 // run tells of a failed statement also where do doesn't.

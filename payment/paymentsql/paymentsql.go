@@ -13,7 +13,7 @@
 //   - Any number of processes may use one database. Their clocks should agree to
 //     a second or so: they say who has lost an order to another.
 //   - A file of SQLite is opened as above: what was noted must survive a power
-//     failure. PostgreSQL's synchronous_commit must not be off. It may be the
+//     failure. PostgreSQL's synchronous_commit must not be off. Either may be the
 //     service's own database; the names of the tables begin with payment_journal.
 //   - A [payment.Handler] may write in the journal's own transaction, see [Tx].
 //   - Nothing is deleted, see below.
@@ -88,10 +88,27 @@ func Open(ctx context.Context, db *sql.DB) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.Dialect() == sqldb.Postgres {
+		if err := checkCommit(ctx, db); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.Migrate(ctx, "payment_journal", files); err != nil {
 		return nil, err
 	}
 	return &Journal{d}, nil
+}
+
+// checkCommit refuses a PostgreSQL that would lose what was committed.
+func checkCommit(ctx context.Context, db *sql.DB) error {
+	var is string
+	if err := db.QueryRowContext(ctx, "show synchronous_commit").Scan(&is); err != nil {
+		return fault.New(fault.Unavailable, err)
+	}
+	if is == "off" {
+		return fault.New(fault.Invalid, errors.New("paymentsql: synchronous_commit is off: what is noted before money moves must survive a crash"))
+	}
+	return nil
 }
 
 // Durable is true.
@@ -163,22 +180,21 @@ func lock(ctx context.Context, tx sqldb.Tx, k payment.Key) (*payment.Entry, erro
 
 var errNewer = errors.New("paymentsql: a newer program wrote this order, which this one would spoil")
 
-// decode reads an entry. What is written again must be known whole: a field that a
-// newer program added would be lost.
+// decode reads an entry. What is to be written again must be known whole: a field
+// that a newer program added would be lost.
 func decode(k payment.Key, data []byte, whole bool) (*payment.Entry, error) {
 	e := &payment.Entry{}
-	if len(data) == 0 {
-		data = []byte("{}")
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(e); err != nil {
-		return nil, fmt.Errorf("paymentsql: the entry of order %s can't be read: %w", k.Order, err)
-	}
-	if whole {
-		d = json.NewDecoder(bytes.NewReader(data))
-		d.DisallowUnknownFields()
-		if d.Decode(&payment.Entry{}) != nil {
+	if len(data) > 0 {
+		d := json.NewDecoder(bytes.NewReader(data))
+		if whole {
+			d.DisallowUnknownFields()
+		}
+		err := d.Decode(e)
+		switch {
+		case err != nil && whole && json.Unmarshal(data, &payment.Entry{}) == nil:
 			return nil, errNewer
+		case err != nil:
+			return nil, fmt.Errorf("paymentsql: the entry of order %s can't be read: %w", k.Order, err)
 		}
 	}
 	e.Key = k
