@@ -16,7 +16,7 @@ import (
 // in every way. CHECKOUT_CLICKS is how often each of them clicks, CHECKOUT_SEED
 // what they click.
 func TestWhateverIsClickedTheBooksAgree(t *testing.T) {
-	clicks, seed := number("CHECKOUT_CLICKS", 15), number("CHECKOUT_SEED", rand.Uint64())
+	clicks, seed := number("CHECKOUT_CLICKS", 10), number("CHECKOUT_SEED", rand.Uint64())
 	t.Logf("CHECKOUT_SEED=%d", seed)
 	s := opened(t)
 	var orders []string

@@ -163,8 +163,8 @@ func (s *shop) openPay() (err error) {
 // service leaves it, and the Rules above, out.
 func pace() resilience.Policy {
 	p := payment.Policy
-	p.Timeout, p.Retries = time.Second/2, 1
-	p.Breaker.OpenFor = time.Second
+	p.Timeout, p.Retries = time.Second, 1
+	p.Breaker.OpenFor = time.Second / 2
 	return p
 }
 
