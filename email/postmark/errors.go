@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/email/internal/redact"
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 // kinds of Postmark's error codes: developer documentation, "API overview", API

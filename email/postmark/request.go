@@ -10,8 +10,8 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/limits"
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 // idKey is the metadata that holds our own id of a message; Validate keeps it free

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/email/internal/redact"
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 // kinds of Resend's errors by name: API reference, "Errors", in its present edition

@@ -12,8 +12,8 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/limits"
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 // idTag is the tag that holds our own id of a message; Validate keeps it free among

@@ -13,8 +13,8 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/redact"
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 // mailKinds are the errors of SES's own (API v2 reference, SendEmail, Errors, and

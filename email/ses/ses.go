@@ -26,8 +26,8 @@ import (
 
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/internal/mime"
-	"github.com/smilefactory/integrations/internal/transport"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/transport"
 )
 
 // Limits of SES (developer guide, service quotas; API v2 reference, SendEmail,
