@@ -121,7 +121,7 @@ func (w *work) takeHeld(ctx context.Context, first bool) error {
 	if a := w.e.last(); a.State == AttemptCapturing {
 		op, method = opCapture, capture(a.Capturing)
 	}
-	p, err := w.ask(ctx, op, w.c.rules.CommitWithin, method)
+	p, err := w.ask(ctx, w.c.moving(op), w.c.commitWithin(), method)
 	if err == nil {
 		return w.learn(ctx, p)
 	}

@@ -27,8 +27,8 @@ func (c *Client) Charge(ctx context.Context, o *Order) (*Result, error) {
 
 // Start is the first step of Charge: the payment is prepared, and nothing moves.
 // The status is Ready, or NeedsAction where the customer must do something first.
-// Finish, or Charge, is the second; without one the payment is fenced after an
-// hour, or when Order.Expires says.
+// Finish, or Charge, is the second; without one the payment is fenced when
+// Order.Expires says.
 func (c *Client) Start(ctx context.Context, o *Order) (*Result, error) {
 	return c.charge(ctx, o, false)
 }

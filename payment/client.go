@@ -31,12 +31,12 @@ const commitTimeout = 60 * time.Second
 // the provider knows the repetition by its key.
 var (
 	opPrepare  = resilience.Op{Name: "payment.prepare"}
-	opCommit   = resilience.Op{Name: "payment.commit", Timeout: commitTimeout}
+	opCommit   = resilience.Op{Name: "payment.commit"}
 	opLookUp   = resilience.Op{Name: "payment.lookup", Safety: fault.Read}
 	opFence    = resilience.Op{Name: "payment.fence", Timeout: 10 * time.Second}
-	opCapture  = resilience.Op{Name: "payment.capture", Timeout: commitTimeout}
-	opVoid     = resilience.Op{Name: "payment.void", Timeout: commitTimeout}
-	opRefund   = resilience.Op{Name: "payment.refund", Timeout: commitTimeout}
+	opCapture  = resilience.Op{Name: "payment.capture"}
+	opVoid     = resilience.Op{Name: "payment.void"}
+	opRefund   = resilience.Op{Name: "payment.refund"}
 	opWallet   = resilience.Op{Name: "payment.wallet"}
 	opSaved    = resilience.Op{Name: "payment.wallet", Safety: fault.Read}
 	opRefunded = resilience.Op{Name: "payment.refund.lookup", Safety: fault.Read}
@@ -86,6 +86,7 @@ const (
 	defaultJoin    = 60 * time.Second
 	defaultLease   = 3 * time.Minute
 	leaseMargin    = 10 * time.Second
+	commitMargin   = time.Second
 	prepareWithin  = 30 * time.Second // a prepare, look-up or fence with its repetitions
 	recordWithin   = 5 * time.Second  // to note how it ended, whatever is left of the caller's time
 	defaultExpires = 24 * time.Hour
@@ -273,6 +274,17 @@ func (c *Client) gateway(path string) (g Gateway, rest string) {
 	first, rest, _ := strings.Cut(path, "/")
 	return c.members[first], rest
 }
+
+// moving is an operation that moves money with this Client's time limit: that of
+// one attempt, so that one which hangs counts against the provider's breaker.
+func (c *Client) moving(op resilience.Op) resilience.Op {
+	op.Timeout = c.rules.CommitWithin
+	return op
+}
+
+// commitWithin is the time for an attempt that may take so long, with the repetitions of
+// those that fail sooner.
+func (c *Client) commitWithin() time.Duration { return c.rules.CommitWithin + commitMargin }
 
 // pinned calls a method of the provider of that path and no other.
 func pinned[A, R any](ctx context.Context, c *Client, path string, op resilience.Op, method func(Gateway, context.Context, A) (R, error), arg A) (R, error) {

@@ -7,7 +7,8 @@ type EventType string
 
 // What may happen to an order, and around it.
 const (
-	// OrderChanged: Result says how the order stands now.
+	// OrderChanged: Result says how the order stands now: another status, or another sum
+	// of what was taken or given back, so Succeeded is told again after a refund.
 	OrderChanged EventType = "order changed"
 	// RefundChanged: Refund says how a refund stands now. One that failed has given
 	// its amount back.

@@ -49,7 +49,7 @@ func (c *Client) Prepare(ctx context.Context, a *Attempt) (*Payment, error) {
 
 // Commit commits at the pinned provider, see [Gateway].
 func (c *Client) Commit(ctx context.Context, a *Attempt) (*Payment, error) {
-	return resilience.Call(ctx, c.gateways, opCommit, Gateway.Commit, a)
+	return resilience.Call(ctx, c.gateways, c.moving(opCommit), Gateway.Commit, a)
 }
 
 // LookUp asks the pinned provider, see [Gateway].
@@ -64,17 +64,17 @@ func (c *Client) Fence(ctx context.Context, a *Attempt) (*Payment, error) {
 
 // CaptureAttempt captures at the pinned provider, see [Capturer].
 func (c *Client) CaptureAttempt(ctx context.Context, a *Attempt, amount Money) (*Payment, error) {
-	return resilience.Call(ctx, c.gateways, opCapture, capture(amount), a)
+	return resilience.Call(ctx, c.gateways, c.moving(opCapture), capture(amount), a)
 }
 
 // VoidAttempt voids at the pinned provider, see [Capturer].
 func (c *Client) VoidAttempt(ctx context.Context, a *Attempt) (*Payment, error) {
-	return resilience.Call(ctx, c.gateways, opVoid, void, a)
+	return resilience.Call(ctx, c.gateways, c.moving(opVoid), void, a)
 }
 
 // RefundAttempt refunds at the pinned provider, see [Refunder].
 func (c *Client) RefundAttempt(ctx context.Context, r *Refunding) (*Refund, error) {
-	return resilience.Call(ctx, c.gateways, opRefund, refund, r)
+	return resilience.Call(ctx, c.gateways, c.moving(opRefund), refund, r)
 }
 
 // LookUpRefund asks the pinned provider, see [Refunder].

@@ -137,7 +137,9 @@ type Order struct {
 	// Description is shown to the customer: at most 127 characters, no personal data.
 	Description string `json:",omitempty"`
 	// Try tells a wanted second attempt with the same method after a decline from
-	// the repetition of a call: raise it by one.
+	// the repetition of a call: it is higher than that of the former. The page that
+	// the customer sees may carry Result.Attempt: then a double click joins, and the
+	// next page's click is a new try.
 	Try int `json:",omitempty"`
 	// Expires is until when the customer may complete an action; 24 hours after the
 	// first call where it is zero. Then the payment is fenced.

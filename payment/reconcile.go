@@ -55,7 +55,7 @@ func (c *Client) dueAt(e *Entry, now, look time.Time) time.Time {
 		return look
 	case AttemptPrepared:
 		if !a.Approval {
-			return a.Began.Add(abandoned)
+			return e.idleUntil(a)
 		}
 		return sooner(now.Add(actionLook<<min(e.Rounds, 6)), e.Order.Expires)
 	case AttemptOpen:
@@ -181,12 +181,20 @@ func (c *Client) lookAfter(ctx context.Context, k Key) bool {
 	return true
 }
 
+// idleUntil is when an attempt that is prepared, and that nobody commits, is fenced.
+func (e *Entry) idleUntil(a *AttemptRecord) time.Time {
+	if a.Started {
+		return e.Order.Expires
+	}
+	return a.Began.Add(abandoned)
+}
+
 var errNotDue = errors.New("payment: not due")
 
 // tidy fences what was prepared and never committed.
 func (w *work) tidy(ctx context.Context) error {
 	a := w.e.last()
-	if a == nil || a.State != AttemptPrepared || a.Approval || w.c.rules.Now().Before(a.Began.Add(abandoned)) {
+	if a == nil || a.State != AttemptPrepared || a.Approval || w.c.rules.Now().Before(w.e.idleUntil(a)) {
 		return nil
 	}
 	return w.fence(ctx, AttemptFenced, "nobody committed it")

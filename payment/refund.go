@@ -131,10 +131,10 @@ func (e *Entry) refunding(id string) *Refunding {
 // send is forgotten; a later one can't speak for those before it, unless the
 // provider has understood and refused, and nothing can be on its way any more.
 func (c *Client) askRefund(ctx context.Context, e *Entry, id string, first bool) (*Refund, error) {
-	within, cancel := context.WithTimeout(ctx, c.rules.CommitWithin)
+	within, cancel := context.WithTimeout(ctx, c.commitWithin())
 	defer cancel()
 	ask := e.refunding(id)
-	got, err := pinned(within, c, ask.Attempt.Provider, opRefund, refund, ask)
+	got, err := pinned(within, c, ask.Attempt.Provider, c.moving(opRefund), refund, ask)
 	switch {
 	case err == nil:
 		return c.recordRefund(ctx, e, id, got)

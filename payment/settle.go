@@ -60,7 +60,7 @@ func (w *work) settleOther(ctx context.Context, number int) error {
 		err = w.learn(ctx, p)
 	}
 	if err == nil && w.of(w.e).State == AttemptHeld {
-		if p, err = w.ask(ctx, opVoid, w.c.rules.CommitWithin, void); err == nil {
+		if p, err = w.ask(ctx, w.c.moving(opVoid), w.c.commitWithin(), void); err == nil {
 			err = w.learn(ctx, p)
 		}
 	}

@@ -367,3 +367,49 @@ func TestWhenNobodyCanChargeTheErrorNamesAllAndTheNextCallGoesOn(t *testing.T) {
 	assert.Equal(t, payment.Succeeded, r.Status)
 	assert.Len(t, s.charges("o"), 1)
 }
+
+func TestWhatWasStartedWaitsForFinishUntilItExpires(t *testing.T) {
+	for _, approves := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := setup(t)
+			s.first.Approves = approves
+			method := paymenttest.Good
+			if approves {
+				method = ""
+			}
+			r, err := s.pay.Start(t.Context(), order("o", method))
+			require.NoError(t, err)
+			s.first.Confirm(r.PaymentID)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Hour)
+			defer cancel()
+			require.NoError(t, s.pay.Reconcile(ctx, time.Minute))
+			assert.Empty(t, s.charges("o"))
+			r, err = s.pay.Finish(t.Context(), "o")
+			require.NoError(t, err)
+			assert.Equal(t, payment.Succeeded, r.Status)
+
+			_, err = s.pay.Start(t.Context(), order("p", method))
+			require.NoError(t, err)
+			ctx, cancel = context.WithTimeout(t.Context(), 26*time.Hour)
+			defer cancel()
+			require.NoError(t, s.pay.Reconcile(ctx, time.Minute))
+			r, err = s.pay.Finish(t.Context(), "p")
+			require.NoError(t, err)
+			assert.Equal(t, payment.Canceled, r.Status)
+		})
+	}
+}
+
+func TestCommitsThatHangOpenTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := setup(t, payment.WithRules(payment.Rules{CommitWithin: 2 * time.Second}))
+		for i := range 5 {
+			release := s.first.Hang(paymenttest.Commit)
+			s.first.Fail(paymenttest.LookUp, uncertain())
+			_, err := s.pay.Charge(t.Context(), order(string(rune('a'+i)), paymenttest.Good))
+			require.ErrorIs(t, err, fault.Uncertain)
+			release()
+		}
+		assert.NotZero(t, s.pay.Inspect()[0].Failures)
+	})
+}

@@ -139,7 +139,7 @@ func (w *work) commit(ctx context.Context) error {
 // send commits an attempt that is noted as committing.
 func (w *work) send(ctx context.Context) error {
 	first := w.e.last().Committer == w.token && !w.e.last().Recommitted
-	p, err := w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)
+	p, err := w.ask(ctx, w.c.moving(opCommit), w.c.commitWithin(), Gateway.Commit)
 	switch {
 	case err == nil:
 		return w.learn(ctx, p)
@@ -196,7 +196,7 @@ func (w *work) resend(ctx context.Context) error {
 		w.cause = err
 		return nil //nolint:nilerr // it isn't known, as before
 	}
-	p, err := w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)
+	p, err := w.ask(ctx, w.c.moving(opCommit), w.c.commitWithin(), Gateway.Commit)
 	if err != nil {
 		w.cause = err
 		if p, err = w.ask(ctx, opLookUp, prepareWithin, Gateway.LookUp); err != nil || p.State == Prepared {
