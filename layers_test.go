@@ -61,6 +61,7 @@ var packages = map[string]struct {
 	"fault":                     {faults, nil},
 	"secret":                    {secrets, nil},
 	"internal/crash":            {rigs, nil},
+	"internal/matrix":           {rigs, nil},
 	"payment":                   {domains, nil},
 	"payment/stripe":            {adapters, []string{"github.com/stripe/stripe-go/v76"}},
 	"payment/paypal":            {adapters, []string{"golang.org/x/oauth2"}},
