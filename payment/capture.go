@@ -86,7 +86,10 @@ func (c *Client) held(ctx context.Context, orderID string, m mode, do func(*work
 			}
 		}
 		if err := do(w, ctx); err != nil {
-			return w.overtaken(ctx)(w.result(), err)
+			if errors.Is(err, errLeaseLost) {
+				return w.joined(ctx, inProgress())
+			}
+			return w.result(), err
 		}
 		r := w.result()
 		return r, w.because(r)

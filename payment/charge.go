@@ -49,7 +49,8 @@ func (c *Client) Finish(ctx context.Context, orderID string) (*Result, error) {
 		}
 		w.finishes = true
 		w.resumed(ctx)
-		return w.overtaken(ctx)(w.drive(ctx, true))
+		r, err := w.drive(ctx, true)
+		return w.overtaken(ctx, r, err)
 	}, asItIs)
 }
 
@@ -81,12 +82,13 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 		return nil, err
 	}
 	order := o.clone()
-	candidates, err := w.candidates(&order)
-	if err != nil {
-		return nil, err
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, fault.New(fault.Canceled, err)
+	}
+	w.order = &order
+	candidates, err := w.candidates(&order)
+	if err != nil && !w.joins(ctx, err) {
+		return nil, err
 	}
 	w.finishes = commit
 	if !commit {
@@ -97,8 +99,20 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 			return w.joined(ctx, err)
 		}
 		defer w.release(ctx)
-		return w.overtaken(ctx)(w.attempts(ctx, &order, candidates, commit))
+		r, err := w.attempts(ctx, &order, candidates, commit)
+		return w.overtaken(ctx, r, err)
 	}, asItIs)
+}
+
+// joins reports whether an order that no provider can take is there already: then
+// what became of it is the answer, whatever was changed since.
+func (w *work) joins(ctx context.Context, cant error) bool {
+	if !errors.Is(cant, fault.Unsupported) {
+		return false
+	}
+	e, err := w.c.book.Entry(ctx, w.key)
+	w.cant = cant
+	return err == nil && e.last() != nil
 }
 
 // candidates are the providers that can take the order, in order of preference;
@@ -198,7 +212,8 @@ func (o *Order) conflict(first *Order) string {
 	return ""
 }
 
-// joined is the answer where the lease could not be had.
+// joined is the answer where the lease could not be had: how the order stands by
+// the journal, and the error.
 func (w *work) joined(ctx context.Context, err error) (*Result, error) {
 	if !errors.Is(err, ErrInProgress) {
 		return nil, err
@@ -207,28 +222,35 @@ func (w *work) joined(ctx context.Context, err error) (*Result, error) {
 	if lookErr != nil {
 		return nil, err
 	}
+	w.e = e
 	r := e.Result()
-	switch r.Status {
-	case Succeeded, Authorized, Pending, Declined, NeedsCustomer:
-		if !w.held(e) {
-			return r, nil // the other call has ended
-		}
-	case Canceled, Ready: // what the other call does changes that
+	if r.Status == Canceled || r.Status == Ready { // what the other call does changes that
 		r.Status = Unknown
-	default:
 	}
 	return r, err
 }
 
-// overtaken gives who has lost the lease the result of whoever has it, as the
-// journal says it.
-func (w *work) overtaken(ctx context.Context) func(*Result, error) (*Result, error) {
-	return func(r *Result, err error) (*Result, error) {
-		if !errors.Is(err, errLeaseLost) {
-			return r, err
-		}
-		return w.joined(ctx, inProgress())
+// overtaken gives who has lost the lease the result of whoever had it after that,
+// with no error where that call has ended what this one wanted.
+func (w *work) overtaken(ctx context.Context, r *Result, err error) (*Result, error) {
+	if !errors.Is(err, errLeaseLost) {
+		return r, err
 	}
+	r, err = w.joined(ctx, inProgress())
+	if r == nil || w.held(w.e) || w.order != nil && !w.order.asIn(w.e.last()) {
+		return r, err
+	}
+	switch r.Status {
+	case Succeeded, Authorized, Pending, Declined, NeedsCustomer:
+		return r, nil
+	default:
+		return r, err
+	}
+}
+
+// asIn reports whether an attempt is what the order asks for.
+func (o *Order) asIn(a *AttemptRecord) bool {
+	return maps.Equal(o.Methods, a.Methods) && o.Try <= a.Try
 }
 
 // attempts goes on with the newest attempt, or begins others, until one has an
@@ -240,6 +262,9 @@ func (w *work) attempts(ctx context.Context, o *Order, candidates []string, comm
 	}
 	for {
 		if again {
+			if len(candidates) == 0 {
+				return w.result(), w.cant
+			}
 			if err := w.note(ctx, o, w.nextOf(candidates)); err != nil {
 				return nil, notSent(err)
 			}
@@ -270,7 +295,7 @@ func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, 
 		return false, nil
 	case a.State == AttemptFenced:
 		return true, nil
-	case maps.Equal(o.Methods, a.Methods) && o.Try <= a.Try && slices.Contains(candidates, a.Provider):
+	case o.asIn(a) && (len(candidates) == 0 || slices.Contains(candidates, a.Provider)):
 		if (!a.State.Settled() || a.retryable()) && a.State != AttemptNoted {
 			w.resumed(ctx)
 		}
@@ -371,6 +396,8 @@ func (w *work) because(r *Result) error {
 		return r.unknown(w.cause)
 	case r.Status == NeedsAction && r.Action == nil:
 		return causes{errors.New("payment: the action could not be looked up"), w.cause}.of(fault.Unavailable)
+	case r.Status == Ready && w.finishes:
+		return causes{errors.New("payment: it could be neither committed nor fenced"), w.cause}.of(fault.Unavailable)
 	}
 	return nil
 }

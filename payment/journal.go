@@ -168,8 +168,9 @@ type RefundRecord struct {
 	Attempt int
 	Whole   bool `json:",omitempty"`
 	// Asks counts how often the provider was asked for it: what one call couldn't
-	// send, another may have.
+	// send, another may have. Owner is random, by which the first call finds its own.
 	Asks  int
+	Owner string
 	Began time.Time
 }
 

@@ -2,6 +2,7 @@ package payment
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,11 +43,9 @@ func (c *Client) Refund(ctx context.Context, orderID, id string, amount Money) (
 
 // refundOf refunds an attempt, that which was paid where number is zero.
 func (c *Client) refundOf(ctx context.Context, k Key, number int, id string, amount Money) (*Refund, error) {
-	known := false
+	owner := rand.Text()
 	e, err := c.change(ctx, k, func(e *Entry) error {
-		var err error
-		known, err = e.reserve(number, id, amount, c.rules.Now())
-		return err
+		return e.reserve(number, id, amount, owner, c.rules.Now())
 	})
 	if errors.Is(err, fault.Uncertain) {
 		e, err = c.book.Entry(ctx, k)
@@ -60,7 +59,7 @@ func (c *Client) refundOf(ctx context.Context, k Key, number int, id string, amo
 	switch {
 	case err != nil:
 		return nil, notSent(err)
-	case known:
+	case e.refund(id).Owner != owner: // it is known
 		return c.lookUpRefund(ctx, e, id)
 	}
 	return c.askRefund(ctx, e, id, true)
@@ -84,12 +83,12 @@ func (c *Client) change(ctx context.Context, k Key, do func(e *Entry) error) (*E
 }
 
 // reserve notes a refund with its amount, unless it is known.
-func (e *Entry) reserve(number int, id string, amount Money, now time.Time) (known bool, err error) {
+func (e *Entry) reserve(number int, id string, amount Money, owner string, now time.Time) error {
 	if r := e.refund(id); r != nil {
 		if amount != (Money{}) && amount != r.Amount || amount == (Money{}) && !r.Whole && number == 0 {
-			return true, fault.New(fault.Conflict, &FieldError{"amount", "differs from what was asked for before under this id"})
+			return fault.New(fault.Conflict, &FieldError{"amount", "differs from what was asked for before under this id"})
 		}
-		return true, nil
+		return nil
 	}
 	a := e.paid()
 	if number > 0 {
@@ -97,9 +96,9 @@ func (e *Entry) reserve(number int, id string, amount Money, now time.Time) (kno
 	}
 	switch {
 	case e.Version == 0:
-		return false, fault.New(fault.NotFound, errNoEntry)
+		return fault.New(fault.NotFound, errNoEntry)
 	case a == nil:
-		return false, fault.New(fault.Conflict, errors.New("payment: nothing was taken for this order"))
+		return fault.New(fault.Conflict, errors.New("payment: nothing was taken for this order"))
 	}
 	left := a.Captured.Minor - e.reserved(a)
 	if amount == (Money{}) {
@@ -107,15 +106,15 @@ func (e *Entry) reserve(number int, id string, amount Money, now time.Time) (kno
 	}
 	switch {
 	case amount.Currency != a.Captured.Currency:
-		return false, invalid("amount.currency", "isn't that of the payment")
+		return invalid("amount.currency", "isn't that of the payment")
 	case left <= 0 || amount.Minor > left:
-		return false, fault.New(fault.Conflict, &FieldError{"amount", "is more than what is left of the payment"})
+		return fault.New(fault.Conflict, &FieldError{"amount", "is more than what is left of the payment"})
 	}
 	e.Refunds = append(e.Refunds, RefundRecord{
 		Refund:  Refund{ID: id, State: RefundUnknown, Amount: amount, FeeReturned: Money{0, amount.Currency}, Recorded: true},
-		Attempt: a.Number, Whole: amount.Minor == left, Asks: 1, Began: now,
+		Attempt: a.Number, Whole: amount.Minor == left, Asks: 1, Owner: owner, Began: now,
 	})
-	return false, nil
+	return nil
 }
 
 // refunding is what a Gateway gets of a refund.
@@ -141,13 +140,14 @@ func (c *Client) askRefund(ctx context.Context, e *Entry, id string, first bool)
 	case fault.MayHaveActed(err):
 		return c.lookUpAfter(ctx, e, id, err)
 	case first:
-		_, changeErr := c.change(ctx, e.Key, func(e *Entry) error { // it was not made: its amount is free again
+		owner := e.refund(id).Owner
+		after, changeErr := c.change(ctx, e.Key, func(e *Entry) error { // it was not made: its amount is free again
 			e.Refunds = slices.DeleteFunc(e.Refunds, func(r RefundRecord) bool {
-				return r.ID == id && r.State == RefundUnknown && r.Asks == 1
+				return r.ID == id && r.State == RefundUnknown && r.Asks == 1 && r.Owner == owner
 			})
 			return nil
 		})
-		if changeErr != nil { // whoever looks after it may ask for it yet
+		if changeErr != nil || after.refund(id) != nil { // whoever looks after it may ask for it yet
 			return c.doubtful(e, id, causes{err, changeErr})
 		}
 		return nil, err

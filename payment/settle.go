@@ -24,7 +24,8 @@ func (c *Client) Resume(ctx context.Context, orderID string) (*Result, error) {
 			return w.joined(ctx, err)
 		}
 		defer w.release(ctx)
-		return w.overtaken(ctx)(w.resume(ctx))
+		r, err := w.resume(ctx)
+		return w.overtaken(ctx, r, err)
 	}, asItIs)
 }
 

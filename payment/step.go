@@ -123,7 +123,7 @@ func (w *work) commit(ctx context.Context) error {
 			return errLeaseLost
 		}
 		a.State = AttemptCommitting
-		a.Committer = cmp.Or(a.Committer, w.token)
+		a.Committer = cmp.Or(a.Committer, w.lease.Token)
 		return nil
 	})
 	if errors.Is(err, fault.Uncertain) { // the note may be there
@@ -138,7 +138,7 @@ func (w *work) commit(ctx context.Context) error {
 
 // send commits an attempt that is noted as committing.
 func (w *work) send(ctx context.Context) error {
-	first := w.e.last().Committer == w.token && !w.e.last().Recommitted
+	first := w.e.last().Committer == w.lease.Token && !w.e.last().Recommitted
 	p, err := w.ask(ctx, w.c.moving(opCommit), w.c.commitWithin(), Gateway.Commit)
 	switch {
 	case err == nil:
@@ -189,7 +189,7 @@ func (w *work) resend(ctx context.Context) error {
 	}
 	err := w.update(ctx, func(e *Entry) error {
 		a := e.last()
-		a.Recommitted = a.Recommitted || a.Committer != w.token
+		a.Recommitted = a.Recommitted || a.Committer != w.lease.Token
 		return nil
 	})
 	if err != nil {

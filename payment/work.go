@@ -17,7 +17,7 @@ type work struct {
 	c      *Client
 	caller context.Context //nolint:containedctx // that of the caller, who may go while the work goes on
 	key    Key
-	token  int64
+	lease  Lease
 	e      *Entry
 	// number is the attempt in work, the newest where it is zero.
 	number int
@@ -36,6 +36,8 @@ type work struct {
 	tried    map[string]bool // providers that this call has tried
 	failures []error         // why they were given up
 	others   bool            // another candidate is left
+	order    *Order          // that of Charge and Start
+	cant     error           // why no provider can take it
 	mode     mode
 	finishes bool // what was only started is committed too
 	goesOn   bool // what is fenced is so for another attempt, or with an error
@@ -173,7 +175,7 @@ func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error
 	case err != nil:
 		return notSent(err)
 	}
-	w.e, w.token = e, e.Lease.Token
+	w.e, w.lease = e, e.Lease
 	last := e.last()
 	w.committing.Store(last != nil && last.State.moving())
 	if e.Voided {
@@ -183,6 +185,12 @@ func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error
 }
 
 var errLost = fault.New(fault.Unavailable, errors.New("payment: the journal lost what it was told"))
+
+// ours reports whether the lease is still this work's. The owner tells it from one
+// of the same number, after a journal was restored.
+func (w *work) ours(e *Entry) bool {
+	return e.Lease.Token == w.lease.Token && e.Lease.Owner == w.lease.Owner
+}
 
 func (w *work) held(e *Entry) bool {
 	return e.Lease.Until.After(w.c.rules.Now())
@@ -198,7 +206,7 @@ func (w *work) update(ctx context.Context, change func(e *Entry) error) error {
 	defer cancel()
 	writes := w.e.Lease.Writes + 1
 	e, err := w.c.book.Update(ctx, w.key, func(ctx context.Context, e *Entry) error {
-		if e.Lease.Token != w.token {
+		if !w.ours(e) {
 			return errLeaseLost
 		}
 		if e.Lease.Writes == writes { // an uncertain one had been stored after all
@@ -229,7 +237,7 @@ func (w *work) reread(ctx context.Context, writes int64) (*Entry, error) {
 	switch {
 	case err != nil:
 		return nil, fault.New(fault.Uncertain, err)
-	case e.Lease.Token != w.token:
+	case !w.ours(e):
 		return nil, errLeaseLost
 	case e.Lease.Writes != writes:
 		return nil, errLost
@@ -268,7 +276,7 @@ func (w *work) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, recordWithin)
 	defer cancel()
 	_, _ = w.c.book.Update(ctx, w.key, func(_ context.Context, e *Entry) error { // else it runs out
-		if e.Lease.Token != w.token {
+		if !w.ours(e) {
 			return errLeaseLost
 		}
 		e.Lease.Until = time.Time{}
