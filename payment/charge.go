@@ -295,6 +295,8 @@ func (w *work) again(ctx context.Context, o *Order, candidates []string) (bool, 
 		return false, nil
 	case a.State == AttemptFenced:
 		return true, nil
+	case a.status(&w.e.Order) == NeedsCustomer && o.Presence == CustomerPresent: // here he is
+		return true, nil
 	case o.asIn(a) && (len(candidates) == 0 || slices.Contains(candidates, a.Provider)):
 		if (!a.State.Settled() || a.retryable()) && a.State != AttemptNoted {
 			w.resumed(ctx)

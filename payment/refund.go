@@ -18,7 +18,8 @@ import (
 //
 // Refunds that are open, done or of unknown outcome never sum up to more than was
 // taken. One that is pending ends later, see [RefundChanged]; one that fails gives
-// its amount back. RefundUnknown comes with an error of kind fault.Uncertain.
+// its amount back. RefundUnknown comes with an error of kind fault.Uncertain: ask
+// again with the same id and amount, or see the Refunds of Resume.
 func (c *Client) Refund(ctx context.Context, orderID, id string, amount Money) (*Refund, error) {
 	if id == "" || !isID(id, maxOrderID) {
 		return nil, invalid("refund_id", fmt.Sprintf("must be 1 to %d of [A-Za-z0-9_-]", maxOrderID))

@@ -23,7 +23,7 @@ const (
 	// NeedsAction: the customer must do something, see Result.Action.
 	NeedsAction Status = "needs action"
 	// NeedsCustomer: a merchant initiated payment must be repeated with the customer
-	// present, as a new try. Nothing moved.
+	// present, which is a new attempt. Nothing moved.
 	NeedsCustomer Status = "needs customer"
 	// Declined: the method was refused, see Result.Decline. Nothing moved.
 	Declined Status = "declined"
@@ -105,15 +105,21 @@ func (a *AttemptRecord) status(o *Order) Status {
 // provider is asked, and nothing waits for other calls. An order that isn't there
 // is fault.NotFound.
 func (c *Client) Recorded(ctx context.Context, orderID string) (*Result, error) {
-	w, err := c.work(ctx, orderID)
-	if err != nil {
-		return nil, err
-	}
-	e, err := c.book.Entry(ctx, w.key)
+	e, err := c.Entry(ctx, orderID)
 	if err != nil {
 		return nil, err
 	}
 	return e.Result(), nil
+}
+
+// Entry is all that the journal knows of an order, with its attempts, for whoever
+// answers a customer's question. An order that isn't there is fault.NotFound.
+func (c *Client) Entry(ctx context.Context, orderID string) (*Entry, error) {
+	w, err := c.work(ctx, orderID)
+	if err != nil {
+		return nil, err
+	}
+	return c.book.Entry(ctx, w.key)
 }
 
 // Result is what the entry says of its order: by the attempt that was paid, else

@@ -20,7 +20,7 @@ func notSent(err error) error {
 	return causes{errJournal, err}.of(fault.Unavailable)
 }
 
-var errJournal = errors.New("payment: nothing was sent, since the journal can't be written")
+var errJournal = errors.New("payment: this call sent nothing, since the journal can't be written")
 
 // prepare makes the newest attempt known to its provider. It has been noted.
 func (w *work) prepare(ctx context.Context) error {
