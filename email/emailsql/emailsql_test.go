@@ -2,6 +2,7 @@ package emailsql_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,11 @@ func manyKeysAtOnce(t *testing.T, databaseURL string) {
 				for n := range 8 {
 					m := order()
 					m.IdempotencyKey = fmt.Sprintf("order-%d", (g+n)%16)
-					if r, err := c.Send(t.Context(), m); assert.NoError(t, err) {
+					r, err := c.Send(t.Context(), m)
+					for errors.Is(err, email.ErrInProgress) { // a busy machine takes longer than a call waits
+						r, err = c.Send(t.Context(), m)
+					}
+					if assert.NoError(t, err) {
 						assert.Equal(t, email.StatusAccepted, r.Status)
 						sent.Add(1)
 					}
