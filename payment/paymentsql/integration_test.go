@@ -169,7 +169,9 @@ func TestIntegrationPostgresEveryCommitOfAChargeLost(t *testing.T) {
 			var l line
 			j := &nth{Journal: openBy(t, &l, databaseURL), n: n, then: func() { l.cut.Store(&cut{text: "commit\x00", before: before}) }}
 			pay := client(t, j, &bank, payment.WithRules(payment.Rules{Now: now, Join: time.Second}),
-				payment.WithHandler(func(ctx context.Context, e payment.Event) error { return deliver(ctx, e.Order, string(e.Result.Status)) }))
+				payment.WithHandler(func(ctx context.Context, e payment.Event) error {
+					return deliver(ctx, e.Order, string(e.Result.Status))
+				}))
 			id := fmt.Sprint(where, "-", n)
 			r, err := pay.Charge(t.Context(), order(id))
 			if j.n >= 0 {
@@ -262,7 +264,7 @@ func TestIntegrationPostgresOrdersDontWaitForOneAnother(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for _, second := range []string{"new", "known"} {
-		_, err := j.Update(ctx, payment.Key{Order: second}, func(ctx context.Context, e *payment.Entry) error {
+		_, err := j.Update(ctx, payment.Key{Order: second}, func(ctx context.Context, _ *payment.Entry) error {
 			_, err := j.Update(ctx, payment.Key{Order: second + "-beside"}, func(context.Context, *payment.Entry) error { return nil })
 			return err
 		})

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -38,21 +39,23 @@ func (l *listener) Errorf(format string, args ...any) {
 func (l *listener) Fatalf(format string, args ...any) { l.Errorf(format, args...); runtime.Goexit() }
 
 // judge is what a rule says of a journal: nothing where it is kept.
-func judge(t *testing.T, says string, j payment.Journal) string {
+func judge(t *testing.T, says string, open func() payment.Journal) string {
 	t.Helper()
 	i := slices.IndexFunc(journalRules, func(r journalRule) bool { return r.says == says })
 	if i < 0 {
 		t.Fatalf("there is no rule %q", says)
 	}
-	l := &listener{TB: t}
-	done := make(chan struct{})
-	go func() { // of its own, which Fatalf may end
-		defer close(done)
-		journalRules[i].check(&journalTest{TB: l, Journal: j, patience: 50 * time.Millisecond})
-	}()
-	<-done
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l := &listener{}
+	synctest.Test(t, func(t *testing.T) {
+		l.TB = t
+		done := make(chan struct{})
+		go func() { // of its own, which Fatalf may end
+			defer close(done)
+			journalRules[i].check(&journalTest{TB: l, Journal: open(), patience: time.Minute})
+		}()
+		<-done
+		time.Sleep(2 * time.Hour) // until the stuck ones have ended too
+	})
 	return strings.Join(l.said, "\n")
 }
 
@@ -238,7 +241,7 @@ type stuck struct {
 func (s *stuck) Update(ctx context.Context, k payment.Key, c change) (*payment.Entry, error) {
 	select {
 	case s.lock <- struct{}{}:
-	case <-time.After(time.Second): // a real one would wait for ever
+	case <-time.After(time.Hour): // a real one would wait for ever
 		return nil, errors.New("locked")
 	}
 	e, err := s.MemoryJournal.Update(ctx, k, c)
@@ -275,7 +278,7 @@ func sharing(share func(to, from *payment.Entry)) func() payment.Journal {
 }
 
 // noting finds only what note says, by its own table.
-func noting(note func(e *payment.Entry, new bool) []payment.ProviderID) func() payment.Journal {
+func noting(note func(e *payment.Entry, isNew bool) []payment.ProviderID) func() payment.Journal {
 	return func() payment.Journal {
 		ids := map[payment.ProviderID]payment.Key{}
 		return &flawed{
@@ -683,7 +686,7 @@ func TestTheSuiteFailsABrokenJournal(t *testing.T) {
 	for rule, journals := range brokenJournals {
 		for _, name := range slices.Sorted(maps.Keys(journals)) {
 			t.Run(rule+"/"+name, func(t *testing.T) {
-				if judge(t, rule, journals[name]()) == "" {
+				if judge(t, rule, journals[name]) == "" {
 					t.Error("the suite lets it pass")
 				}
 			})
@@ -713,12 +716,12 @@ func TestTheSuiteMissesEveryField(t *testing.T) {
 			defer func() { _ = recover() }() // an entry that hasn't got it
 			of(reflect.ValueOf(e).Elem()).SetZero()
 		}
-		said := judge(t, "every field comes back as it was, times to the millisecond", &flawed{
-			entry: func(f *flawed, k payment.Key) (*payment.Entry, error) {
+		said := judge(t, "every field comes back as it was, times to the millisecond", func() payment.Journal {
+			return &flawed{entry: func(f *flawed, k payment.Key) (*payment.Entry, error) {
 				e, err := f.read(k)
 				lose(e)
 				return e, err
-			},
+			}}
 		})
 		if said == "" {
 			t.Errorf("the suite doesn't miss %s", path)
