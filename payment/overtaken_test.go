@@ -59,7 +59,7 @@ func TestWhoWasOvertakenInTheCommitNeverSaysThatNothingWasDone(t *testing.T) {
 			done <- said{r, err}
 		}()
 		synctest.Wait()
-		s.expire(t, "o")
+		s.expire(t)
 		r, err := s.pay.Charge(t.Context(), order("o", paymenttest.Good))
 		require.NoError(t, err)
 		require.Equal(t, payment.Succeeded, r.Status)
@@ -409,7 +409,7 @@ func TestWhoWasOvertakenBeforeACaptureOrVoidDoesNotSayThatItIsDone(t *testing.T)
 				_, err := s.pay.Charge(t.Context(), o)
 				require.NoError(t, err)
 				j := &stopped{MemoryJournal: s.journal, at: row.at, before: func() {
-					s.expire(t, "o")
+					s.expire(t)
 					// it takes the order over, and ends
 					_, err := s.journal.Update(t.Context(), payment.Key{Order: "o"}, func(_ context.Context, e *payment.Entry) error {
 						e.Lease.Token++

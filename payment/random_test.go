@@ -253,7 +253,7 @@ func (c *chaos) outside() {
 		c.running.Go(func() { _, _ = p.ReconcileOnce(context.WithoutCancel(c.t.Context())) })
 	case 8: // a process sleeps, and another takes the order over
 		if _, err := c.two.journal.Entry(c.t.Context(), payment.Key{Order: "o"}); err == nil && c.rnd.IntN(3) == 0 {
-			c.expire(c.t, "o")
+			c.expire(c.t)
 		}
 	case 9:
 		time.Sleep(time.Duration(c.rnd.IntN(300)) * time.Second)

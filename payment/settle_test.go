@@ -125,7 +125,7 @@ func TestAProcessThatWakesUpCannotCommitWhatWasFenced(t *testing.T) {
 		}()
 		synctest.Wait()
 		time.Sleep(25 * time.Second) // less than a prepare may take, and then its lease is taken over
-		s.expire(t, "o")
+		s.expire(t)
 		s.first.Fail(paymenttest.Prepare, fault.New(fault.Unavailable, nil))
 		r, err := s.pay.Charge(t.Context(), order("o", paymenttest.Good))
 		require.NoError(t, err)
@@ -138,10 +138,10 @@ func TestAProcessThatWakesUpCannotCommitWhatWasFenced(t *testing.T) {
 	})
 }
 
-// expire ends the lease on an order, as time would.
-func (s *two) expire(t *testing.T, id string) {
+// expire ends the lease on the order "o", as time would.
+func (s *two) expire(t *testing.T) {
 	t.Helper()
-	_, err := s.journal.Update(t.Context(), payment.Key{Order: id}, func(_ context.Context, e *payment.Entry) error {
+	_, err := s.journal.Update(t.Context(), payment.Key{Order: "o"}, func(_ context.Context, e *payment.Entry) error {
 		e.Lease.Until = time.Time{}
 		return nil
 	})
