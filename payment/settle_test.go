@@ -417,3 +417,21 @@ func TestCommitsThatHangOpenTheBreaker(t *testing.T) {
 		t.Error("the breaker never opened")
 	})
 }
+
+func TestAnInvoiceThatWasPaidByAnEarlierAttemptIsThatAttempts(t *testing.T) {
+	s := setup(t)
+	s.first.NoFence = true
+	one, err := s.pay.Start(t.Context(), order("o", paymenttest.Good))
+	require.NoError(t, err)
+	two, err := s.pay.Start(t.Context(), order("o", paymenttest.Slow)) // another card: the former is fenced by note
+	require.NoError(t, err)
+	require.Equal(t, 2, two.Attempt)
+	_, err = s.first.Commit(t.Context(), &payment.Attempt{Order: order("o", paymenttest.Good), Number: 1, Provider: "first", PaymentID: one.PaymentID})
+	require.NoError(t, err)
+	s.first.Fail(paymenttest.Commit, fault.New(fault.Conflict, errors.New("DUPLICATE_INVOICE_ID")))
+	r, err := s.pay.Finish(t.Context(), "o")
+	require.NoError(t, err)
+	assert.Equal(t, payment.Succeeded, r.Status)
+	assert.Equal(t, 1, r.Attempt)
+	assert.Len(t, s.charges("o"), 1)
+}

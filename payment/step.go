@@ -143,12 +143,27 @@ func (w *work) send(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return w.learn(ctx, p)
+	case first && errors.Is(err, fault.Conflict) && w.paidBefore(ctx):
+		return w.mark(ctx, AttemptFenced, "an earlier attempt was paid")
 	case first && after(commitStep, err, w.c.rules.FailoverOnDenied) != settle:
 		// Nobody else has ever had the right to commit it, and we provably did not.
 		return w.failed(ctx, commitStep, err)
 	}
 	w.cause = err
 	return w.resolve(ctx)
+}
+
+// paidBefore reports whether an earlier attempt at the same provider was paid after
+// all, as PayPal says by refusing a second payment of an invoice.
+func (w *work) paidBefore(ctx context.Context) bool {
+	last := w.e.last()
+	for i := range last.Number - 1 {
+		if a := w.e.Attempts[i]; a.Provider == last.Provider && a.PaymentID != "" {
+			_ = w.settleOther(ctx, a.Number) // it isn't known then, as before
+		}
+	}
+	w.fresh = nil
+	return w.e.paid() != nil
 }
 
 // resolve finds out how a commit ended that may have moved money. It stays
