@@ -110,7 +110,7 @@ func (w *work) joins(ctx context.Context, cant error) bool {
 	if !errors.Is(cant, fault.Unsupported) {
 		return false
 	}
-	e, err := w.c.book.Entry(ctx, w.key)
+	e, err := w.c.entry(ctx, w.key)
 	w.cant = cant
 	return err == nil && e.last() != nil
 }
@@ -218,7 +218,7 @@ func (w *work) joined(ctx context.Context, err error) (*Result, error) {
 	if !errors.Is(err, ErrInProgress) {
 		return nil, err
 	}
-	e, lookErr := w.c.book.Entry(ctx, w.key)
+	e, lookErr := w.c.entry(ctx, w.key)
 	if lookErr != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func (c *Client) ReconcileOnce(ctx context.Context) (int, error) {
 	defer c.running.Done()
 	start, n := c.rules.Now(), 0
 	for ctx.Err() == nil {
-		keys, err := c.book.Due(ctx, start, reconciledAtOnce)
+		keys, err := c.dueBy(ctx, start)
 		if err != nil || len(keys) == 0 {
 			return n, err
 		}
@@ -125,6 +125,12 @@ func (c *Client) ReconcileOnce(ctx context.Context) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+func (c *Client) dueBy(ctx context.Context, until time.Time) ([]Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordWithin)
+	defer cancel()
+	return c.book.Due(ctx, until, reconciledAtOnce)
 }
 
 // lookAfterAll looks after some orders at once, so that a provider that hangs

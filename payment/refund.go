@@ -49,7 +49,7 @@ func (c *Client) refundOf(ctx context.Context, k Key, number int, id string, amo
 		return e.reserve(number, id, amount, owner, c.rules.Now())
 	})
 	if errors.Is(err, fault.Uncertain) {
-		e, err = c.book.Entry(ctx, k)
+		e, err = c.entry(ctx, k)
 		if err != nil {
 			return nil, fault.New(fault.Uncertain, err)
 		}
@@ -282,7 +282,7 @@ func (w *work) settleRefunds(ctx context.Context) error {
 		}
 	}
 	if len(w.e.Refunds) > 0 {
-		if e, err := w.c.book.Entry(ctx, w.key); err == nil {
+		if e, err := w.c.entry(ctx, w.key); err == nil {
 			w.e = e
 		}
 	}

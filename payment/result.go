@@ -119,7 +119,7 @@ func (c *Client) Entry(ctx context.Context, orderID string) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.book.Entry(ctx, w.key)
+	return c.entry(ctx, w.key)
 }
 
 // Result is what the entry says of its order: by the attempt that was paid, else

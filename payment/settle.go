@@ -180,7 +180,7 @@ func (w *work) duplicates(ctx context.Context) error {
 		if err != nil && !errors.Is(err, fault.Conflict) {
 			return err
 		}
-		e, err := w.c.book.Entry(ctx, w.key)
+		e, err := w.c.entry(ctx, w.key)
 		if err != nil {
 			return err
 		}

@@ -101,7 +101,7 @@ func (c *Client) readEvent(ctx context.Context, provider string, header http.Hea
 func (c *Client) locate(ctx context.Context, provider string, h *Hint) (Key, error) {
 	if h.Reference.Order != "" {
 		k := Key{h.Reference.Tenant, h.Reference.Order}
-		e, err := c.book.Entry(ctx, k)
+		e, err := c.entry(ctx, k)
 		if err != nil {
 			return k, err
 		}
@@ -114,12 +114,18 @@ func (c *Client) locate(ctx context.Context, provider string, h *Hint) (Key, err
 		if id == "" {
 			continue
 		}
-		k, err := c.book.Find(ctx, ProviderID{provider, id})
+		k, err := c.find(ctx, ProviderID{provider, id})
 		if !errors.Is(err, fault.NotFound) {
 			return k, err
 		}
 	}
 	return Key{}, fault.New(fault.NotFound, errNoEntry)
+}
+
+func (c *Client) find(ctx context.Context, id ProviderID) (Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordWithin)
+	defer cancel()
+	return c.book.Find(ctx, id)
 }
 
 // attemptOf is the attempt that an event is about.
@@ -171,7 +177,7 @@ func (c *Client) ofOurAccount(ctx context.Context, provider string, k Key, h *Hi
 	if h.Account == "" || h.Account == c.identity(provider).Account {
 		return true, nil
 	}
-	e, err := c.book.Entry(ctx, k)
+	e, err := c.entry(ctx, k)
 	if err != nil {
 		return false, again(err)
 	}

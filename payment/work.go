@@ -144,10 +144,12 @@ func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *En
 
 // tryClaim takes the lease where it is free. Nothing was sent where it fails.
 func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error {
-	if e, err := w.c.book.Entry(ctx, w.key); err == nil && w.held(e) {
+	if e, err := w.c.entry(ctx, w.key); err == nil && w.held(e) {
 		return inProgress()
 	}
 	owner := rand.Text()
+	ctx, cancel := context.WithTimeout(ctx, recordWithin) // who sleeps with the entry locked must not hold up all others
+	defer cancel()
 	e, err := w.c.book.Update(ctx, w.key, func(_ context.Context, e *Entry) error {
 		if w.held(e) {
 			return inProgress()
@@ -164,7 +166,7 @@ func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error
 		return nil
 	})
 	if errors.Is(err, fault.Uncertain) { // it is found again by its owner
-		e, err = w.c.book.Entry(ctx, w.key)
+		e, err = w.c.entry(context.WithoutCancel(ctx), w.key)
 		if err == nil && e.Lease.Owner != owner || errors.Is(err, fault.NotFound) {
 			err = errLost
 		}
@@ -222,7 +224,7 @@ func (w *work) update(ctx context.Context, change func(e *Entry) error) error {
 		return w.c.tell(ctx, w.hint, w.worthTelling(changes(was, e)))
 	})
 	if errors.Is(err, fault.Uncertain) {
-		e, err = w.reread(ctx, writes)
+		e, err = w.reread(context.WithoutCancel(ctx), writes)
 	}
 	if err != nil {
 		return err
@@ -233,7 +235,7 @@ func (w *work) update(ctx context.Context, change func(e *Entry) error) error {
 
 // reread asks whether the entry was stored.
 func (w *work) reread(ctx context.Context, writes int64) (*Entry, error) {
-	e, err := w.c.book.Entry(ctx, w.key)
+	e, err := w.c.entry(ctx, w.key)
 	switch {
 	case err != nil:
 		return nil, fault.New(fault.Uncertain, err)
@@ -243,6 +245,13 @@ func (w *work) reread(ctx context.Context, writes int64) (*Entry, error) {
 		return nil, errLost
 	}
 	return e, nil
+}
+
+// entry reads an entry, within the time that the journal has for everything.
+func (c *Client) entry(ctx context.Context, k Key) (*Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordWithin)
+	defer cancel()
+	return c.book.Entry(ctx, k)
 }
 
 // tell hands events to the handler.
