@@ -40,7 +40,21 @@
 //	created, updated
 //
 // Times are milliseconds since 1970. payment_journal_ids has a row for each id of
-// a provider's (payment, charge, authorisation, refund), with the order's key.
+// a provider's (payment, charge, authorisation, refund), with the order's key. So
+// a report of a day is
+//
+//	select provider, currency, count(*), sum(amount) from payment_journal
+//	where state = 'paid' and created >= ? and created < ? group by provider, currency
+//
+// # When something breaks
+//
+//	the database is down             fault.Unavailable: nothing was stored
+//	others are in the way            the transaction is repeated for five seconds, its change too; then Unavailable
+//	the caller gives up              fault.Unavailable, at once
+//	the connection is lost           repeated likewise
+//	  in the commit                  fault.Uncertain: the Client looks whether it was stored
+//	the process dies                 nothing of the transaction is stored; its lease on the order runs out
+//	an older program is running      it reads what a newer one wrote, and changes nothing in which it doesn't know a field: Unavailable
 //
 // # How long
 //

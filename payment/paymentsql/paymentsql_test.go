@@ -245,6 +245,8 @@ func waitCanceled(t *testing.T, databaseURL string) {
 	assert.Less(t, time.Since(gone), 500*time.Millisecond, "50 ms, on a machine that has time")
 	assert.ErrorIs(t, err, fault.Unavailable)
 	assert.ErrorIs(t, err, context.Canceled)
+	_, err = j.Entry(ctx, k)
+	assert.ErrorIs(t, err, fault.Unavailable, "nor does a reader who has given up get an answer")
 	_, err = j.Entry(t.Context(), k)
 	assert.ErrorIs(t, err, fault.NotFound, "reading waits for nobody")
 	close(over)
@@ -318,6 +320,13 @@ func columnsAgree(t *testing.T, databaseURL string) {
 	assert.NotZero(t, due)
 	assert.Equal(t, e.Created.UnixMilli(), created)
 	assert.Equal(t, e.Updated.UnixMilli(), updated)
+
+	for _, id := range []string{"order-2", "order-3"} {
+		_, err := pay.Charge(t.Context(), order(id))
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 2*1999, count(t, pool, "select sum(amount) from payment_journal where state = 'paid' and created >= $1 and created < $2 group by provider, currency",
+		created, time.Now().Add(time.Second).UnixMilli()))
 }
 
 // loose is a Bank that says what nobody should keep.
@@ -419,6 +428,7 @@ func closedPool(t *testing.T, databaseURL string) {
 func isDown(t *testing.T, j *paymentsql.Journal) {
 	t.Helper()
 	k := payment.Key{Order: "order-1"}
+	start := time.Now()
 	_, updateErr := j.Update(t.Context(), k, func(context.Context, *payment.Entry) error { return nil })
 	_, entryErr := j.Entry(t.Context(), k)
 	_, findErr := j.Find(t.Context(), payment.ProviderID{Provider: "bank", ID: "pay_1"})
@@ -426,6 +436,7 @@ func isDown(t *testing.T, j *paymentsql.Journal) {
 	for name, err := range map[string]error{"Update": updateErr, "Entry": entryErr, "Find": findErr, "Due": dueErr} {
 		assert.ErrorIs(t, err, fault.Unavailable, name)
 	}
+	assert.Less(t, time.Since(start), 3*time.Second, "at once, and not after the five seconds for which others may be in the way")
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {

@@ -29,6 +29,7 @@ type journalRule struct {
 var journalRules = []journalRule{
 	{"a key that is new comes with a zero entry, and is there then", startsFromZero},
 	{"every write raises the version by one, also one that changes nothing", raisesVersion},
+	{"an entry keeps its key, whatever a change makes of it", keepsKey},
 	{"a change gets what the one before it stored", goesOn},
 	{"an error of a change comes back unchanged, and leaves everything as it was", refuses},
 	{"a change that panics, or ends its goroutine, leaves everything as it was, and nobody waits for it", survives},

@@ -34,6 +34,17 @@ func raisesVersion(t *journalTest) {
 	}
 }
 
+func keepsKey(t *journalTest) {
+	k, other := key("order-1"), key("order-2")
+	for version := int64(1); version <= 2; version++ {
+		want := &payment.Entry{Key: k, Version: version, Due: suiteTime}
+		t.is("what Update answers", t.update(k, func(e *payment.Entry) { e.Key, e.Due = other, suiteTime }), want)
+		t.is("what is there", t.entry(k), want)
+		t.missing("of the other key", other)
+		t.lists("of both keys", suiteTime, 10, k)
+	}
+}
+
 func goesOn(t *journalTest) {
 	k := key("order-1")
 	stored := t.update(k, func(e *payment.Entry) { *e = *fullEntry(t.TB, k) })

@@ -328,6 +328,19 @@ var brokenJournals = map[string]map[string]func() payment.Journal{
 			return e, err
 		}),
 	},
+	"an entry keeps its key, whatever a change makes of it": {
+		"answers the other": answering(func(_ *flawed, e *payment.Entry, err error) (*payment.Entry, error) {
+			e.Key = key("order-2")
+			return e, err
+		}),
+		"is stored under the other": updating(func(f *flawed, ctx context.Context, k payment.Key, c change) (*payment.Entry, error) {
+			e := &payment.Entry{Key: k}
+			if err := c(ctx, e); err != nil {
+				return nil, err
+			}
+			return f.change(e.Key, func(is *payment.Entry) { *is = *e })
+		}),
+	},
 	"a change gets what the one before it stored": {
 		"gets a zero entry":       before(func(e *payment.Entry) { *e = payment.Entry{Key: e.Key} }),
 		"gets no refunds":         before(func(e *payment.Entry) { e.Refunds = nil }),

@@ -19,7 +19,6 @@ create table payment_journal (
 	primary key (tenant, order_id)
 );
 create index payment_journal_due on payment_journal (due, tenant, order_id) where due > 0;
-create index payment_journal_updated on payment_journal (updated);
 
 create table payment_journal_ids (
 	provider text collate "C" not null,

@@ -6,10 +6,10 @@
 create table payment_journal (
 	tenant     text not null,
 	order_id   text not null,
-	version    integer not null,          -- how often it was written
-	state      text not null default '',  -- of the newest attempt, empty before the first
-	provider   text not null default '',  -- a path where Clients are nested
-	payment_id text not null default '',  -- the provider's
+	version    integer not null,           -- how often it was written
+	state      text not null default '',   -- of the newest attempt, empty before the first
+	provider   text not null default '',   -- a path where Clients are nested
+	payment_id text not null default '',   -- the provider's
 	amount     integer not null default 0, -- what was asked for
 	currency   text not null default '',
 	due        integer not null default 0, -- when it is looked after next, 0: not at all
@@ -19,7 +19,6 @@ create table payment_journal (
 	primary key (tenant, order_id)
 ) strict;
 create index payment_journal_due on payment_journal (due, tenant, order_id) where due > 0;
-create index payment_journal_updated on payment_journal (updated);
 
 create table payment_journal_ids (
 	provider text not null,
