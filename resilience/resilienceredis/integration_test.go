@@ -158,7 +158,7 @@ func TestIntegrationTheScriptIsLoadedAgainWhenItWasForgotten(t *testing.T) {
 
 func TestIntegrationTenThousandCallersOnOneExpiredEntryInTwoCachesOverOneRedis(t *testing.T) {
 	c, prefix := shared(t)
-	const callers, ttl = 10_000, 50 * time.Millisecond
+	const callers, ttl = 10_000, 300 * time.Millisecond
 	var calls [2]atomic.Int64
 	var caches [2]*cache.Cache[int64]
 	for p := range caches {
