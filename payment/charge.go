@@ -82,6 +82,7 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 		return nil, err
 	}
 	order := o.clone()
+	order.Amount.Currency = o.currency()
 	if err := ctx.Err(); err != nil {
 		return nil, fault.New(fault.Canceled, err)
 	}
@@ -93,6 +94,12 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 	w.finishes = commit
 	if !commit {
 		w.mode = modeStart
+	}
+	if e, err := c.entry(ctx, w.key); err == nil && e.paid() != nil {
+		if err := w.admit(&order)(e); err != nil {
+			return nil, err
+		}
+		return w.known(e), nil // many may ask for what is at its end
 	}
 	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
 		if err := w.claim(ctx, c.rules.Join, w.admit(&order)); err != nil {

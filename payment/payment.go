@@ -146,10 +146,9 @@ type Order struct {
 	Expires time.Time `json:",omitzero"`
 }
 
-// clone is a copy that shares nothing, with its currency filled in.
+// clone is a copy that shares nothing.
 func (o *Order) clone() Order {
 	c := *o
-	c.Amount.Currency = o.currency()
 	c.Methods, c.Payees, c.Providers = maps.Clone(o.Methods), maps.Clone(o.Payees), slices.Clone(o.Providers)
 	return c
 }

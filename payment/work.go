@@ -311,6 +311,12 @@ func (w *work) result() *Result {
 	return r
 }
 
+// known is the result of an entry that is read alone.
+func (w *work) known(e *Entry) *Result {
+	w.e = e
+	return w.result()
+}
+
 // of is the attempt in work.
 func (w *work) of(e *Entry) *AttemptRecord {
 	if w.number > 0 {

@@ -53,6 +53,8 @@
 //	the caller gives up              fault.Unavailable, at once
 //	the connection is lost           repeated likewise
 //	  in the commit                  fault.Uncertain: the Client looks whether it was stored
+//	a process sleeps in a change     others of that order are Unavailable after five seconds; PostgreSQL's
+//	                                 idle_in_transaction_session_timeout, 30 s say, ends it
 //	the process dies                 nothing of the transaction is stored; its lease on the order runs out
 //	an older program is running      it reads what a newer one wrote, and changes nothing in which it doesn't know a field: Unavailable
 //
