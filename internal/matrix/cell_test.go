@@ -122,10 +122,17 @@ type cell struct {
 	Decline bool // the card is declined
 	Day     bool // reconciled after more than a day
 	Callers int
-	Store   string // "memory", "sqlite", "postgres"
+	Store   string // of the journal
 	HTTP2   bool
 	Primary string // "stripe", "paypal"
 }
+
+// The stores.
+const (
+	inMemory   = "memory"
+	inSQLite   = "sqlite"
+	inPostgres = "postgres"
+)
 
 func (c cell) name() string {
 	words := []string{string(c.Op), string(c.Hit), string(c.Step), string(c.Flaw), string(c.Phase), string(c.Extent)}
@@ -313,6 +320,16 @@ func (c cell) noSuchHistory() string {
 
 func (c cell) noSuchExtent() string {
 	switch {
+	case c.Flaw.among(ofProcess) && c.Store == inMemory:
+		return "a journal in memory ends with its process"
+	case c.Callers > 1 && (c.Flaw == cancels || c.Flaw == stops):
+		return "one caller gives up, one process sleeps"
+	case c.Callers > 1 && c.Day:
+		return "callers don't wait for a day"
+	case c.Callers > 1 && c.Flaw.among(ofJournal):
+		return "the flaw is of one process's journal, and its callers share that"
+	case c.Flaw == stops && c.Day && c.Step == inSend:
+		return "a request that slept for a day has no time left"
 	case c.Extent != once && (c.Flaw.among(ofProcess) || c.Flaw == cancels):
 		return "a process and a caller are lost once"
 	case c.Extent == provider && c.Flaw.among(ofJournal):

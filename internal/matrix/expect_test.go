@@ -34,8 +34,10 @@ func (c cell) effect() effect {
 // is asked again with the same key.
 func (c cell) succeeds() bool {
 	switch {
-	case c.Decline || c.Flaw.among(ofProcess) || c.Flaw == cancels:
+	case c.Decline || c.Flaw == cancels:
 		return false
+	case c.Flaw.among(ofProcess): // the other process has healthy providers
+		return !(c.Op == resume && c.Day) && c.Hit != toFence // a second try is asked for where it was fenced off
 	case c.Flaw.among(ofJournal):
 		return c.journalSucceeds()
 	case c.follows():
@@ -129,7 +131,7 @@ func (c cell) fencedOrDone() bool {
 // staysAway reports whether the other provider must not even be asked.
 func (c cell) staysAway() bool {
 	switch {
-	case c.Phase == failover:
+	case c.Phase == failover, c.Flaw.among(ofProcess) && c.Op == charge:
 		return false
 	case c.Op != charge || c.Decline && c.Extent == once && !c.kept() && c.Flaw != late: // the customer decides
 		return true

@@ -3,6 +3,7 @@ package matrix_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +66,12 @@ func (b *book) Entry(ctx context.Context, k payment.Key) (*payment.Entry, error)
 		return nil, fault.New(fault.Unavailable, errJournal)
 	}
 	return b.Journal.Entry(ctx, k)
+}
+
+// Due leaves out the orders of other cells in the same database.
+func (b *book) Due(ctx context.Context, until time.Time, n int) ([]payment.Key, error) {
+	all, err := b.Journal.Due(ctx, until, 100*n)
+	return slices.DeleteFunc(all, func(k payment.Key) bool { return k.Order != b.c.orderID() }), err
 }
 
 // victim reports whether the flaw hits this change.

@@ -20,9 +20,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/smilefactory/integrations/internal/sqldbtest"
 	"github.com/smilefactory/integrations/payment"
+	"github.com/smilefactory/integrations/payment/paymentsql"
 )
 
 var (
@@ -34,6 +37,9 @@ var (
 const inFlight = 128
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		child()
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", strconv.Itoa(inFlight)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -52,21 +58,61 @@ func TestMatrix(t *testing.T) {
 	t.Cleanup(func() { sums.report(t) })
 	var chosen []cell
 	for _, c := range cells {
-		if c.hash()%share == 0 && !c.Flaw.among(ofProcess) {
+		if c.hash()%(share*c.costs()) == 0 && (*full || c.Store != inPostgres) {
 			chosen = append(chosen, c)
 			sums.expect(c)
 		}
 	}
-	// What waits for time limits comes apart: the others would make it late.
-	t.Run("at once", func(t *testing.T) { playAll(t, chosen, sums, false, 16) })
-	t.Run("with waits", func(t *testing.T) { playAll(t, chosen, sums, true, inFlight) })
+	at := newRig(t)
+	// What waits for time limits, and what needs processes, comes apart: the others
+	// would make it late.
+	t.Run("at once", func(t *testing.T) {
+		at.play(t, chosen, sums, 16, func(c cell) bool { return !c.waits() && !c.processes() })
+	})
+	t.Run("with waits", func(t *testing.T) {
+		at.play(t, chosen, sums, inFlight, func(c cell) bool { return c.waits() && !c.processes() })
+	})
+	t.Run("in processes", func(t *testing.T) { at.play(t, chosen, sums, 16, cell.processes) })
 }
 
-// playAll plays those of the cells that wait, or the others, so many at once.
-func playAll(t *testing.T, cells []cell, sums *tally, waits bool, atOnce int) {
+// rig is what cells share.
+type rig struct {
+	journals map[string]payment.Journal
+	urls     map[string]string
+	crews    map[string][]*process // two for each database
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{journals: map[string]payment.Journal{}, urls: map[string]string{}, crews: map[string][]*process{}}
+	r.add(t, inSQLite, sqldbtest.SQLite(t))
+	if *full {
+		r.add(t, inPostgres, sqldbtest.Postgres(t))
+	}
+	return r
+}
+
+func (r *rig) add(t *testing.T, store, url string) {
+	t.Helper()
+	j, err := paymentsql.Open(t.Context(), sqldbtest.Open(t, url))
+	require.NoError(t, err)
+	r.journals[store], r.urls[store] = j, url
+	r.crews[store] = []*process{start(t), start(t)}
+}
+
+// journal is where a cell's orders are remembered, and its URL.
+func (r *rig) journal(c cell) (payment.Journal, string) {
+	if c.Store == inMemory {
+		return &payment.MemoryJournal{AssumeDurable: true}, ""
+	}
+	return r.journals[c.Store], r.urls[c.Store]
+}
+
+// play plays those of the cells, so many at once.
+func (r *rig) play(t *testing.T, cells []cell, sums *tally, atOnce int, which func(cell) bool) {
 	slots := make(chan struct{}, atOnce)
 	for _, c := range cells {
-		if c.waits() != waits {
+		if !which(c) {
 			continue
 		}
 		t.Run(c.name(), func(t *testing.T) {
@@ -78,9 +124,28 @@ func playAll(t *testing.T, cells []cell, sums *tally, waits bool, atOnce int) {
 					t.Logf("alone: go test ./internal/matrix -full -run '%s'", pattern(t.Name()))
 				}
 			})
-			sums.add(c, c.play(t))
+			sums.add(c, c.play(t, r))
 		})
 	}
+}
+
+// processes reports whether a cell needs processes of its own, or those that many
+// callers are in.
+func (c cell) processes() bool { return c.Flaw.among(ofProcess) || c.Callers > 1 }
+
+// costs is how many cells another one stands for, of those that cost much.
+func (c cell) costs() int {
+	switch {
+	case c.Callers > 1:
+		return 160
+	case c.Flaw == kills:
+		return 8
+	case c.Flaw == stops:
+		return 1
+	case c.Store != inMemory:
+		return 8
+	}
+	return 1
 }
 
 // pattern matches a test's name and no other.
@@ -125,7 +190,7 @@ func each(f func(cell)) {
 				for _, w := range flaws {
 					for _, p := range []phase{first, retried, doubted, failover} {
 						for _, e := range []extent{once, lasting, provider} {
-							variants(cell{Op: op, Hit: r, Step: s, Flaw: w, Phase: p, Extent: e, Callers: 1, Store: "memory"}, f)
+							variants(cell{Op: op, Hit: r, Step: s, Flaw: w, Phase: p, Extent: e}, f)
 						}
 					}
 				}
@@ -137,23 +202,22 @@ func each(f func(cell)) {
 func variants(c cell, f func(cell)) {
 	for _, primary := range []string{"stripe", "paypal"} {
 		for _, h2 := range []bool{false, true} {
-			for _, done := range []bool{false, true} {
-				c.Primary, c.HTTP2, c.Done, c.Decline, c.Day = primary, h2, done, false, false
-				f(c)
-			}
-			c.Done, c.Decline = false, true
-			f(c)
-			c.Decline, c.Day = false, true
-			f(c)
+			c.Primary, c.HTTP2 = primary, h2
+			histories(c, f)
 		}
 	}
 }
 
-// journalOf is where a cell's orders are remembered.
-func journalOf(t testing.TB, c cell) payment.Journal {
-	t.Helper()
-	switch c.Store {
-	default:
-		return &payment.MemoryJournal{AssumeDurable: true}
+func histories(c cell, f func(cell)) {
+	for _, change := range []func(*cell){func(*cell) {}, func(c *cell) { c.Done = true }, func(c *cell) { c.Decline = true }, func(c *cell) { c.Day = true }} {
+		c := c
+		change(&c)
+		for _, where := range []struct {
+			store   string
+			callers int
+		}{{inMemory, 1}, {inSQLite, 1}, {inPostgres, 1}, {inSQLite, 20}, {inPostgres, 20}} {
+			c.Store, c.Callers = where.store, where.callers
+			f(c)
+		}
 	}
 }

@@ -163,7 +163,7 @@ type answer struct {
 	InProgress bool
 }
 
-const refundID = "refund-1"
+const refundID = "refund-1" // of a part, so that the provider would take a second one
 
 // perform asks for a cell's operation.
 func (p *party) perform(ctx context.Context, o *payment.Order) answer {
@@ -179,7 +179,7 @@ func (p *party) perform(ctx context.Context, o *payment.Order) answer {
 	case resume:
 		r, err = p.pay.Resume(ctx, o.ID)
 	case refund:
-		return refundAnswer(p.pay.Refund(ctx, o.ID, refundID, payment.Money{}))
+		return refundAnswer(p.pay.Refund(ctx, o.ID, refundID, payment.Money{Minor: refundMinor, Currency: payment.USD}))
 	}
 	a := answer{Outcome: failed, Said: words(err), InProgress: errors.Is(err, payment.ErrInProgress)}
 	if r != nil {

@@ -28,6 +28,7 @@ type tally struct {
 	ops      map[operation]map[outcome]int
 	rounds   map[int]int
 	gaveUp   []time.Duration
+	missed   int
 	reasons  map[string]string // by row, why its counts vary
 }
 
@@ -55,6 +56,9 @@ func (a *tally) add(c cell, out came) {
 	for _, x := range out.answers {
 		count(a.counts, c.row(), x.Outcome)
 		count(a.ops, c.Op, x.Outcome)
+	}
+	if out.missed {
+		a.missed++
 	}
 	if out.gaveUp >= 0 {
 		a.gaveUp = append(a.gaveUp, out.gaveUp)
@@ -129,6 +133,7 @@ func (a *tally) summary(ran int) string {
 	for _, n := range slices.Sorted(maps.Keys(a.rounds)) {
 		fmt.Fprintf(&b, " %d: %d cells;", n, a.rounds[n])
 	}
+	fmt.Fprintf(&b, "\nprocesses whose moment to die or to stop didn't come: %d", a.missed)
 	if n := len(a.gaveUp); n > 0 {
 		slices.Sort(a.gaveUp)
 		fmt.Fprintf(&b, "\nfrom a cancellation to the answer: median %v, longest %v, of %d", a.gaveUp[n/2], a.gaveUp[n-1], n)

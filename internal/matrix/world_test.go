@@ -25,6 +25,7 @@ const (
 	stripeAccount = "acct_platform"
 	user          = "user-42"
 	minor         = 1999
+	refundMinor   = 500
 )
 
 // world is the far side: both providers, each behind its proxy, on one clock.
@@ -48,7 +49,7 @@ type site struct {
 
 func newWorld(t testing.TB, c cell) *world {
 	t.Helper()
-	w := &world{c: c, clock: sim.NewClock(time.Now()), sites: map[string]*site{}}
+	w := &world{c: c, clock: sim.NewClock(time.Now().Truncate(time.Millisecond)), sites: map[string]*site{}}
 	w.stripe = stripesim.New(stripesim.Config{Keys: []string{stripeKey}, Account: stripeAccount, Now: w.clock.Now})
 	w.paypal = paypalsim.New(paypalsim.Config{Now: w.clock.Now})
 	outcome := paypalsim.Outcome{}
