@@ -138,6 +138,9 @@ type AttemptRecord struct {
 	// Opened: the customer was given what lets him complete it without us, and may try
 	// again after a decline.
 	Opened bool `json:",omitempty"`
+	// Fencing: it is being fenced for another attempt, so that who finds it ended knows
+	// that another may follow.
+	Fencing bool `json:",omitempty"`
 	// Started: it is committed by Finish or Charge alone.
 	Started bool `json:",omitempty"`
 	// Committer is the token of the lease under which it was first committed;

@@ -435,3 +435,21 @@ func TestAnInvoiceThatWasPaidByAnEarlierAttemptIsThatAttempts(t *testing.T) {
 	assert.Equal(t, 1, r.Attempt)
 	assert.Len(t, s.charges("o"), 1)
 }
+
+// TestWhoDiesInAFenceLeavesTheOrderToBePaid: the fence was made, and nobody noted
+// it.
+func TestWhoDiesInAFenceLeavesTheOrderToBePaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := setup(t)
+		s.first.Fail(paymenttest.Commit, uncertain())
+		s.first.Lose(paymenttest.Fence)
+		r, err := s.pay.Charge(t.Context(), order("o", paymenttest.Good))
+		require.ErrorIs(t, err, fault.Uncertain)
+		require.Equal(t, payment.Unknown, r.Status)
+		s.first.Fail(paymenttest.Prepare, refusal())
+		r, err = s.pay.Charge(t.Context(), order("o", paymenttest.Good))
+		require.NoError(t, err)
+		assert.Equal(t, payment.Succeeded, r.Status)
+		assert.Len(t, s.charges("o"), 1)
+	})
+}

@@ -177,6 +177,9 @@ func (w *work) resolve(ctx context.Context) error {
 		return w.learn(ctx, p)
 	}
 	if w.others { // the commit may still be on its way: a fence that holds decides
+		if err := w.noteFencing(ctx); err != nil {
+			return nil //nolint:nilerr // it isn't known, as before
+		}
 		p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
 		switch {
 		case err == nil && p.State == Ended:
@@ -303,6 +306,9 @@ func (e *Entry) learn(a *AttemptRecord, p *Payment, now time.Time) {
 		a.State = AttemptDeclined
 	case Ended:
 		a.State = AttemptEnded
+		if a.Fencing {
+			a.State = AttemptFenced
+		}
 	}
 	a.Settled = time.Time{}
 	if a.State == AttemptPaid || a.State.Settled() {
@@ -310,10 +316,23 @@ func (e *Entry) learn(a *AttemptRecord, p *Payment, now time.Time) {
 	}
 }
 
+// noteFencing notes what an attempt is about to be fenced for.
+func (w *work) noteFencing(ctx context.Context) error {
+	return w.update(ctx, func(e *Entry) error {
+		w.of(e).Fencing = true
+		return nil
+	})
+}
+
 // fence sees to it that the newest attempt can't move money any more, and notes
 // it as to. Where the provider can't, the note is enough for one that is prepared,
 // since nobody commits it against the journal; nothing else is.
 func (w *work) fence(ctx context.Context, to AttemptState, reason string) error {
+	if to == AttemptFenced {
+		if err := w.noteFencing(ctx); err != nil {
+			return notSent(err)
+		}
+	}
 	p, err := w.ask(ctx, opFence, prepareWithin, Gateway.Fence)
 	switch {
 	case err == nil && p.State == Ended && w.e.last().retryable(): // declined it was, and stays
