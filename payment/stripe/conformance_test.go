@@ -8,7 +8,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/smilefactory/integrations/payment"
@@ -50,18 +52,38 @@ func TestTheContractIsKept(t *testing.T) {
 	}
 }
 
-// Nobody is there who could authenticate a payment in Stripe's test mode, so no
-// card asks for it here.
+// TestIntegrationLiveKeepsTheContract runs the suite at Stripe's test mode, and
+// TestTheSuiteForStripesTestModeRuns the same at the simulator.
 func TestIntegrationLiveKeepsTheContract(t *testing.T) {
+	keepsTheContract(t, "https://api.stripe.com", testKey(t))
+}
+
+func TestTheSuiteForStripesTestModeRuns(t *testing.T) {
+	b := open(t)
+	t.Setenv("STRIPE_TEST_KEY", key)
 	k := testKey(t)
+	keepsTheContract(t, b.BaseURL, k)
+	assert.NotEmpty(t, b.sim.Money.All())
+}
+
+// keepsTheContract knows of a payment what Stripe's API tells whoever has the key.
+// No API does what the customer does at his bank's page.
+func keepsTheContract(t *testing.T, base, key string) {
+	t.Helper()
 	paymenttest.RunGateway(t, func(t *testing.T) paymenttest.Subject {
-		client := &http.Client{Transport: &http.Transport{}}
+		client := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
 		t.Cleanup(client.CloseIdleConnections)
-		const live = "https://api.stripe.com"
 		return paymenttest.Subject{
-			Gateway: stripe.Gateway{Key: secret.Literal(k), HTTPClient: client}, Good: goodCard, Poor: poorCard,
-			Confirm: func(t testing.TB, p *payment.Payment) { paysInTheForm(t, client, live, k, p) },
-			Charges: func(order string) []payment.Money { return taken(t, client, live, k, order) },
+			Gateway: stripe.Gateway{Key: secret.Literal(key), BaseURL: base, HTTPClient: client},
+			Good:    goodCard, Poor: poorCard, Strict: payment.Method{ID: "pm_card_authenticationRequired"},
+			Confirm: func(t testing.TB, p *payment.Payment) {
+				t.Helper()
+				if p.Action.RedirectURL != "" {
+					t.Skip("the action is asked for, but nobody is there who could authenticate at the bank's page")
+				}
+				paysInTheForm(t, client, base, key, p)
+			},
+			Charges: func(order string) []payment.Money { return taken(t, client, base, key, order) },
 		}
 	})
 }
