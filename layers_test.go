@@ -62,6 +62,7 @@ var packages = map[string]struct {
 	"secret":                    {secrets, nil},
 	"internal/crash":            {rigs, nil},
 	"internal/matrix":           {rigs, nil},
+	"internal/mutants":          {rigs, nil},
 	"payment":                   {domains, nil},
 	"payment/stripe":            {adapters, []string{"github.com/stripe/stripe-go/v76"}},
 	"payment/paypal":            {adapters, []string{"golang.org/x/oauth2"}},
