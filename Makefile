@@ -61,6 +61,9 @@ fleet: ## the simulation of docs/fleet.md with every variant, which rewrites its
 crash: ## kills workers that deliver queued mail, 52 times and more, and prints what became of the mails; eight minutes
 	./scripts/crash
 
+mutants: ## breaks the rules of payments one by one, in a copy, and checks that the test of each finds it; six minutes
+	./scripts/mutants
+
 sizes: ## what each package adds to a binary
 	./scripts/sizes
 
