@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/internal/transport"
+	"github.com/smilefactory/integrations/secret"
 )
 
 const (
@@ -24,7 +27,7 @@ const (
 // tokens keeps the access token and fetches one at a time. The zero value has none.
 type tokens struct {
 	mu      sync.Mutex
-	value   string
+	value   secret.Value // so that a Gateway that is printed doesn't show it
 	expires time.Time
 	fetch   *fetch // under way; nil: none
 }
@@ -32,7 +35,7 @@ type tokens struct {
 // fetch is one call for a token that others wait for.
 type fetch struct {
 	done  chan struct{} // closed when value and err are set
-	value string
+	value secret.Value
 	err   error
 	gone  bool // its caller gave up, which says nothing to the others
 }
@@ -41,9 +44,9 @@ type fetch struct {
 func (t *tokens) get(ctx context.Context, load func(context.Context) (*oauth2.Token, error)) (token string, fresh bool, err error) {
 	for {
 		t.mu.Lock()
-		if t.value != "" && time.Now().Before(t.expires) {
+		if !t.value.IsZero() && time.Now().Before(t.expires) {
 			defer t.mu.Unlock()
-			return t.value, false, nil
+			return t.value.Reveal(), false, nil
 		}
 		f := t.fetch
 		if f == nil {
@@ -51,7 +54,7 @@ func (t *tokens) get(ctx context.Context, load func(context.Context) (*oauth2.To
 			t.fetch = f
 			t.mu.Unlock()
 			t.run(ctx, f, load)
-			return f.value, true, f.err
+			return f.value.Reveal(), true, f.err
 		}
 		t.mu.Unlock()
 		select {
@@ -60,7 +63,7 @@ func (t *tokens) get(ctx context.Context, load func(context.Context) (*oauth2.To
 			return "", false, fault.New(fault.Unavailable, fmt.Errorf("paypal: wait for an access token: %w", ctx.Err()))
 		}
 		if !f.gone {
-			return f.value, true, f.err
+			return f.value.Reveal(), true, f.err
 		}
 	}
 }
@@ -78,18 +81,18 @@ func (t *tokens) run(ctx context.Context, f *fetch, load func(context.Context) (
 	if err != nil {
 		return
 	}
-	f.value = token.AccessToken
+	f.value = secret.NewValue(token.AccessToken)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.value, t.expires = token.AccessToken, token.Expiry.Add(-early)
+	t.value, t.expires = f.value, token.Expiry.Add(-early)
 }
 
 // drop forgets a token that PayPal refused, unless there is another one by now.
 func (t *tokens) drop(refused string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.value == refused {
-		t.value = ""
+	if t.value.Reveal() == refused {
+		t.value = secret.Value{}
 	}
 }
 
@@ -119,6 +122,9 @@ func (g *Gateway) login(ctx context.Context, base string) (*oauth2.Token, error)
 func loginFault(err error) error {
 	refused, ok := errors.AsType[*oauth2.RetrieveError](err)
 	if !ok || refused.Response == nil {
+		if _, sent := errors.AsType[*url.Error](err); !sent && !errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("the answer can't be read") // whose error may quote it
+		}
 		return fault.New(fault.Unavailable, fmt.Errorf("paypal: access token: %w", transport.WithoutURL(err)))
 	}
 	cause := &Error{Status: refused.Response.StatusCode, Name: name(refused.ErrorCode), Op: "access token"}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -92,8 +93,8 @@ type Error struct {
 	Message string
 
 	decline *payment.Decline
-	intent  *sdk.PaymentIntent
-	setup   *sdk.SetupIntent
+	intent  func() *sdk.PaymentIntent // a function, so that an error that is printed doesn't show its secret
+	setupID string
 }
 
 // Error is the status, Stripe's codes and its text.
@@ -195,7 +196,10 @@ func refusal(said *sdk.Error, status int, private []string) *fault.Error {
 	cause := &Error{
 		Status: status, Type: word(string(said.Type)), Code: word(string(said.Code)), DeclineCode: word(string(said.DeclineCode)),
 		Param: word(said.Param), Message: text(said.Msg, private),
-		decline: declineOf(said, status), intent: said.PaymentIntent, setup: said.SetupIntent,
+		decline: declineOf(said, status), intent: func() *sdk.PaymentIntent { return said.PaymentIntent },
+	}
+	if said.SetupIntent != nil {
+		cause.setupID = said.SetupIntent.ID
 	}
 	f := fault.New(cause.kind(), cause)
 	f.Code = cause.Code
@@ -225,8 +229,10 @@ const redacted = "[redacted]"
 // text is a line of at most maxText characters without what is private.
 func text(s string, private []string) string {
 	for _, p := range private {
-		if p != "" {
-			s = strings.ReplaceAll(s, p, redacted)
+		for _, written := range []string{p, url.QueryEscape(p), url.PathEscape(p)} {
+			if p != "" {
+				s = strings.ReplaceAll(s, written, redacted)
+			}
 		}
 	}
 	s = sensitive.ReplaceAllString(s, redacted)

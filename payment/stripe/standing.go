@@ -100,7 +100,7 @@ func needsCustomer() *payment.Decline {
 
 // refused is the payment of a step that Stripe answered with a decline.
 func refused(a *payment.Attempt, said *Error) *payment.Payment {
-	if pi := said.intent; pi != nil && pi.ID == a.PaymentID {
+	if pi := said.intent(); pi != nil && pi.ID == a.PaymentID {
 		if p, err := standing(read(a), a, pi); err == nil {
 			p.State, p.Action, p.Decline = payment.Refused, nil, said.decline
 			return p

@@ -167,11 +167,7 @@ func notSaved(owner string, err error) (*payment.SetupResult, error) {
 	if !ok || said.decline == nil {
 		return nil, err
 	}
-	out := &payment.SetupResult{Customer: owner, Decline: said.decline}
-	if said.setup != nil {
-		out.ID = said.setup.ID
-	}
-	return out, nil
+	return &payment.SetupResult{ID: said.setupID, Customer: owner, Decline: said.decline}, nil
 }
 
 // get retrieves a payment method; fault.NotFound where there is none.
