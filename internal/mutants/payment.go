@@ -116,13 +116,13 @@ var mutants = []mutant{
 	{"the journal in SQL reads outside the transaction, and overwrites", []edit{
 		{"payment/paymentsql/paymentsql.go", "var e *payment.Entry\n\terr := j.db.InTx(", "before, readErr := j.Entry(ctx, k)\n\tif readErr != nil {\n\t\tbefore = &payment.Entry{Key: k}\n\t}\n\tvar e *payment.Entry\n\terr := j.db.InTx("},
 		{"payment/paymentsql/paymentsql.go", "version, ids := e.Version, e.IDs()", "now := e.Version\n\te = before.Clone()\n\tversion, ids := now, e.IDs()"},
-	}, sql, "TestSQLite"},
+	}, sql, "TestSQLite/1,000 changes at once over two pools lose none"},
 	{"what a failed handler wrote stays", []edit{
 		{
 			"payment/paymentsql/paymentsql.go", "if err := change(context.WithValue(ctx, txKey{}, tx.SQL()), e); err != nil {\n\t\t\treturn refusal{err}",
 			"if err := change(context.WithValue(ctx, txKey{}, tx.SQL()), e); err != nil {\n\t\t\t_ = tx.SQL().Commit()\n\t\t\treturn refusal{err}",
 		},
-	}, sql, "TestSQLite"},
+	}, sql, "TestSQLite/a handler's write is there exactly if the entry is"},
 
 	// The fence.
 	{"no fence before another provider is tried", []edit{
