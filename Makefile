@@ -1,6 +1,6 @@
 SHELL = bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help check test race watch lint fmt vuln servers bench fleet crash mutants sizes quickstart
+.PHONY: help check test race watch lint fmt vuln servers bench fleet crash matrix mutants sizes quickstart
 
 # The tools, as tools/go.mod pins them. The first use builds one, golangci-lint
 # in about two minutes; Go's build cache keeps it.
@@ -60,6 +60,9 @@ fleet: ## the simulation of docs/fleet.md with every variant, which rewrites its
 
 crash: ## kills workers that deliver queued mail, 52 times and more, and prints what became of the mails; eight minutes
 	./scripts/crash
+
+matrix: ## payments in every situation that goes wrong, against both simulators, on PostgreSQL too where it is up; four minutes
+	go test -count=1 -timeout 20m -v ./internal/matrix -full 2>&1 | grep -Ev '^ *(===|--- PASS)'
 
 mutants: ## breaks the rules of payments one by one, in a copy, and checks that the test of each finds it; four minutes
 	./scripts/mutants

@@ -37,7 +37,7 @@ func (c cell) succeeds() bool {
 	case c.Decline || c.Flaw == cancels:
 		return false
 	case c.Flaw.among(ofProcess): // the other process has healthy providers
-		return !(c.Op == resume && c.Day) && c.Hit != toFence // a second try is asked for where it was fenced off
+		return c.Op != resume || !c.Day
 	case c.Flaw.among(ofJournal):
 		return c.journalSucceeds()
 	case c.follows():
@@ -109,18 +109,15 @@ func (c cell) committedSucceeds() bool {
 		return clean || fences
 	case inUse:
 		return false
+	default:
+		return c.settlesByLookUp() || fences
 	}
-	return c.settlesByLookUp() || fences
 }
 
 // followerSucceeds: the step before was cut off each time, and how it ended hangs
 // on this request.
 func (c cell) followerSucceeds() bool {
-	switch {
-	case c.Extent != once || c.Flaw == late:
-		return false
-	}
-	return c.fencedOrDone()
+	return c.Extent == once && c.Flaw != late && c.fencedOrDone()
 }
 
 // fencedOrDone: the look-up finds it, or it can be fenced off.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -129,11 +130,12 @@ func (p *proxy) serve(client, server net.Conn) {
 	}()
 	up := relay{p, client, server}
 	var err error
-	if p.c.HTTP2 && p.c.Step != inTLS {
-		err = up.frames()
-	} else if p.c.Step == inTLS {
+	switch {
+	case p.c.Step == inTLS:
 		_, err = io.Copy(server, client)
-	} else {
+	case p.c.HTTP2:
+		err = up.frames()
+	default:
 		err = up.messages()
 	}
 	if errors.Is(err, errCut) {
@@ -298,6 +300,7 @@ func (r relay) frames() error {
 			if frame.Length > 0 {
 				step = inBody
 			}
+		default:
 		}
 		if r.breaks(marked[frame.StreamID], step) {
 			err = r.half(raw)
@@ -319,9 +322,9 @@ func readFrame(in io.Reader) (raw []byte, frame http2.FrameHeader, err error) {
 	if err != nil {
 		return nil, frame, err
 	}
-	raw = append(raw, make([]byte, frame.Length)...)
-	_, err = io.ReadFull(in, raw[9:])
-	return raw, frame, err
+	payload := make([]byte, frame.Length)
+	_, err = io.ReadFull(in, payload)
+	return slices.Concat(raw, payload), frame, err
 }
 
 // fragment is a frame's header block, without padding and priority (RFC 9113, 6.2).

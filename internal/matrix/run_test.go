@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +106,7 @@ func (r *run) arrange() {
 	case capture, void:
 		want = unknown // it is held, which is no success of a charge
 		require.Contains(r.t, a.Said, payment.Authorized)
+	default:
 	}
 	require.Equal(r.t, want, a.Outcome, a.Said)
 }
@@ -150,7 +152,18 @@ func (r *run) actAlone() came {
 	r.world.heal()
 	p.set(nil, false)
 	assert.NoError(r.t, p.close(), "what has begun ends")
+	assert.Less(r.t, out.gaveUp, time.Second, "a caller who gives up has his answer within 50 ms, where the machine isn't busy")
+	if r.goesOn() {
+		e, err := r.journal.Entry(r.t.Context(), payment.Key{Order: r.id})
+		require.NoError(r.t, err)
+		assert.False(r.t, doubtful(e), "what has begun goes on without its caller, and is recorded: %+v", e)
+	}
 	return out
+}
+
+// goesOn reports whether the caller gives up while money moves.
+func (c cell) goesOn() bool {
+	return c.Flaw == cancels && c.Hit == c.moves() && slices.Contains([]step{inHeader, inBody, written, acted}, c.Step)
 }
 
 // checkAnswers holds what was told against the ledgers.
@@ -166,6 +179,7 @@ func (r *run) checkAnswers(answers []answer) {
 			if len(answers) == 1 { // else another caller may have been luckier
 				assert.Equal(t, r.undone(), r.state(l), "%s was told, so nothing was done: %s", a.Outcome, a.Said)
 			}
+		case unknown:
 		}
 		if r.succeeds() && !r.miss {
 			assert.Equal(t, succeeded, a.Outcome, "a provider is healthy, and the table allows it: %s", a.Said)
@@ -209,8 +223,9 @@ func (c cell) done() stands {
 		return stands{}
 	case refund:
 		return stands{charges: 1, refunds: 1}
+	default:
+		return stands{charges: 1}
 	}
-	return stands{charges: 1}
 }
 
 func (c cell) undone() stands {
@@ -219,8 +234,9 @@ func (c cell) undone() stands {
 		return stands{holds: 1}
 	case refund:
 		return stands{charges: 1}
+	default:
+		return stands{}
 	}
-	return stands{}
 }
 
 const maxRounds = 3
@@ -258,6 +274,7 @@ func doubtful(e *payment.Entry) bool {
 		switch a.State {
 		case payment.AttemptNoted, payment.AttemptCommitting, payment.AttemptCapturing, payment.AttemptVoiding, payment.AttemptProcessing:
 			return true
+		default:
 		}
 	}
 	for _, f := range e.Refunds {
@@ -284,6 +301,7 @@ func (r *run) checkEnd() {
 			journal.charges++
 		case payment.AttemptHeld:
 			journal.holds++
+		default:
 		}
 	}
 	for _, f := range e.Refunds {

@@ -53,7 +53,10 @@ func newWorld(t testing.TB, c cell) *world {
 	w.stripe = stripesim.New(stripesim.Config{Keys: []string{stripeKey}, Account: stripeAccount, Now: w.clock.Now})
 	w.paypal = paypalsim.New(paypalsim.Config{Now: w.clock.Now})
 	outcome := paypalsim.Outcome{}
-	if c.Decline {
+	switch {
+	case c.Decline && c.HTTP2: // PayPal's order is COMPLETED all the same
+		outcome.Status = "DECLINED"
+	case c.Decline:
 		outcome.Issue = "INSTRUMENT_DECLINED"
 	}
 	var err error
@@ -181,6 +184,7 @@ func (w *world) fault() (sim.Fault, bool) {
 // reply is an answer in a provider's words.
 func reply(provider string, f flaw) sim.Reply {
 	switch f {
+	default:
 	case page502:
 		return stripesim.BadGateway()
 	case page404:
@@ -231,7 +235,6 @@ type charged struct {
 type ledger struct {
 	charges, refunds []charged
 	holds            int
-	open             int // payments that could still be made without the journal
 }
 
 func (w *world) ledger(order string) ledger {
