@@ -331,7 +331,8 @@ type Refund struct {
 type NextAction struct {
 	// Provider is whose it is.
 	Provider string
-	// RedirectURL is the page, empty where ClientSecret is set.
+	// RedirectURL is the page, empty where ClientSecret is set. It may carry a secret
+	// too, as Stripe's does: it is for that customer alone.
 	RedirectURL string
 	// ClientSecret is for the provider's script. It lets its holder pay, so it goes
 	// to that customer alone, and into no log.

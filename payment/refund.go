@@ -276,7 +276,10 @@ func (w *work) settleRefunds(ctx context.Context) error {
 	var hinted error
 	for _, r := range w.e.Refunds {
 		if w.hint != nil && r.ProviderID != "" && r.ProviderID == w.hint.RefundID {
-			_, hinted = w.c.lookUpRefundNow(ctx, w.e, r.ID)
+			is, err := w.c.lookUpRefundNow(ctx, w.e, r.ID)
+			if hinted = err; err == nil && !is.Recorded {
+				hinted = fault.New(fault.Unavailable, errNoEntry)
+			}
 		} else if r.State == RefundPending || r.State == RefundUnknown {
 			_, _ = w.c.lookUpRefund(ctx, w.e, r.ID) // what it can't say now, it may later
 		}

@@ -1,6 +1,8 @@
 package payment_test
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -156,4 +158,27 @@ func TestAnEventWhoseEffectFailedComesAgain(t *testing.T) {
 		assert.Equal(t, payment.AttemptPaid, e.Attempts[0].State)
 		assert.Equal(t, []string{"first:evt_1"}, e.Events)
 	})
+}
+
+func TestARefundsEventThatCouldNotBeRecordedComesAgain(t *testing.T) {
+	s := setup(t)
+	refuse := false
+	pay := s.again(t, payment.WithHandler(func(ctx context.Context, e payment.Event) error {
+		if refuse {
+			return errors.New("the service's table is locked")
+		}
+		return s.handle(ctx, e)
+	}))
+	r := paid(t, s)
+	f, err := pay.Refund(t.Context(), "o", "r1", usd(500))
+	require.NoError(t, err)
+	s.first.EndRefund(r.PaymentID, "r1", payment.RefundFailed)
+	hint := payment.Hint{ID: "evt", Created: time.Now(), PaymentID: r.PaymentID, RefundID: f.ProviderID, Subject: payment.AboutRefund}
+	refuse = true
+	assert.Equal(t, 503, s.hook(t, pay, paymenttest.SignedWebhook("/", hint), "first"))
+	refuse = false
+	assert.Equal(t, 200, s.hook(t, pay, paymenttest.SignedWebhook("/", hint), "first"))
+	recorded, err := pay.Recorded(t.Context(), "o")
+	require.NoError(t, err)
+	assert.Equal(t, payment.RefundFailed, recorded.Refunds[0].State)
 }
