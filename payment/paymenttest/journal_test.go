@@ -588,7 +588,8 @@ var brokenJournals = map[string]map[string]func() payment.Journal{
 		"times to the second": after(func(_, is *payment.Entry) { is.Updated = is.Updated.Truncate(time.Second) }),
 		"times without their zone": after(func(_, is *payment.Entry) {
 			for i := range is.Attempts {
-				is.Attempts[i].Began = withoutZone(is.Attempts[i].Began)
+				a := &is.Attempts[i]
+				a.Began, a.HeldUntil, a.Settled = withoutZone(a.Began), withoutZone(a.HeldUntil), withoutZone(a.Settled)
 			}
 		}),
 		"a zero time as 1970": after(func(_, is *payment.Entry) {
