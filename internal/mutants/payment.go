@@ -23,6 +23,10 @@ var mutants = []mutant{
 		{"payment/payment.go", `strconv.FormatBool(a.Identity.Live), a.Order.ID`, `a.Order.ID`},
 	}, pay, "TestAKeyStaysAndEverythingButTheMethodMakesAnother"},
 	{"the parts of the key run together", []edit{{"payment/payment.go", `fmt.Fprintf(h, "%d:%s", len(part), part)`, `fmt.Fprint(h, part)`}}, pay, "TestAKeyStaysAndEverythingButTheMethodMakesAnother"},
+	{"a refund's key is random", []edit{
+		{"payment/payment.go", `r.Attempt.Key("refund:" + r.ID)`, `r.Attempt.Key("refund:" + r.ID + rand.Text())`},
+		{"payment/payment.go", `"crypto/sha256"`, `"crypto/rand"` + "\n\t" + `"crypto/sha256"`},
+	}, stripe, "TestARefundGivesBackOnce"},
 	{"Stripe gets no key", []edit{{"payment/stripe/exchange.go", `if r.key != "" {`, `if false {`}}, stripe, "TestCommitMovesTheMoneyOnce"},
 	{"PayPal gets no key", []edit{{"payment/paypal/client.go", `if r.key != "" {`, `if false {`}}, paypal, "TestAnAmbiguousStepIsUncertainAndItsRepetitionMovesMoneyOnce"},
 
@@ -67,6 +71,7 @@ var mutants = []mutant{
 			"_, _ = w.ask(ctx, opCommit, w.c.rules.CommitWithin, Gateway.Commit)\n\terr := w.update(ctx, func(e *Entry) error {\n\t\ta := e.last()\n\t\tif w.fresh != nil {",
 		},
 	}, pay, "TestTheJournalFailsAtEveryWrite"},
+	{"the commit isn't noted", []edit{{"payment/step.go", `a.State = AttemptCommitting`, `_ = AttemptCommitting`}}, pay, "TestACommitWhoseEndNobodyKnowsIsNeverPaidElsewhere"},
 	{"the commit is sent though the note of it failed", []edit{
 		{"payment/step.go", "w.committing.Store(false)\n\t\treturn notSent(err)\n\t}\n\treturn w.send(ctx)", "w.cause = err\n\t}\n\treturn w.send(ctx)"},
 	}, pay, "TestACommitThatCantBeNotedIsNotSent"},
