@@ -360,16 +360,17 @@ func TestNothingPrivateIsInAnError(t *testing.T) {
 
 // chain prints every error that can be reached.
 func chain(err error) string {
-	out := fmt.Sprintf("%v %+v %#v ", err, err, err)
+	var out strings.Builder
+	out.WriteString(fmt.Sprintf("%v %+v %#v ", err, err, err))
 	switch e := err.(type) { //nolint:errorlint // each link by itself
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
-			out += chain(inner)
+			out.WriteString(chain(inner))
 		}
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			out += chain(inner)
+			out.WriteString(chain(inner))
 		}
 	}
-	return out
+	return out.String()
 }
