@@ -780,7 +780,7 @@ func TestNoSecretIsInAnErrorALogAnEventOrTheJournal(t *testing.T) {
 			x := openTill(t)
 			for j, name := range names {
 				for nth := range hitRequests {
-					if *full || nth == (i+j)/2%hitRequests && (i+j)%2 == 0 { // else half of the flows with each fault, at one request
+					if *full || nth == (i+j)/6%hitRequests && (i+j)%6 == 0 { // else a sixth of the flows with each fault, at one request
 						x.run(name, faults[fault], nth)
 					}
 				}
@@ -789,7 +789,7 @@ func TestNoSecretIsInAnErrorALogAnEventOrTheJournal(t *testing.T) {
 			for where, piece := range x.net.found {
 				t.Errorf("%s: %q", where, piece)
 			}
-			assert.Greater(t, x.net.looked, 100)
+			assert.Greater(t, x.net.looked, 20)
 		})
 	}
 }
