@@ -72,11 +72,7 @@ func (c *Client) held(ctx context.Context, orderID string, m mode, do func(*work
 		return nil, err
 	}
 	w.mode = m
-	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
-		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
-			return w.joined(ctx, err)
-		}
-		defer w.release(ctx)
+	return w.leased(ctx, mustExist, func(ctx context.Context) (*Result, error) {
 		if w.e.last() == nil {
 			return nil, fault.New(fault.NotFound, errNoEntry)
 		}
@@ -93,7 +89,7 @@ func (c *Client) held(ctx context.Context, orderID string, m mode, do func(*work
 		}
 		r := w.result()
 		return r, w.because(r)
-	}, asItIs)
+	})
 }
 
 // step notes that what is held may be taken, or let go, and does it.

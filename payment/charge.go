@@ -39,19 +39,15 @@ func (c *Client) Finish(ctx context.Context, orderID string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
-		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
-			return w.joined(ctx, err)
-		}
-		defer w.release(ctx)
+	w.finishes = true
+	return w.leased(ctx, mustExist, func(ctx context.Context) (*Result, error) {
 		if w.e.last() == nil {
 			return nil, fault.New(fault.NotFound, errNoEntry)
 		}
-		w.finishes = true
 		w.resumed(ctx)
-		r, err := w.drive(ctx, true)
+		r, err := w.drive(ctx)
 		return w.overtaken(ctx, r, err)
-	}, asItIs)
+	})
 }
 
 func mustExist(e *Entry) error {
@@ -70,7 +66,7 @@ func (c *Client) work(ctx context.Context, orderID string) (*work, error) {
 	if !isID(tenant, maxTenant) {
 		return nil, invalid("tenant", fmt.Sprintf("must be at most %d of [A-Za-z0-9_-]", maxTenant))
 	}
-	return &work{c: c, caller: ctx, key: Key{tenant, orderID}, tried: map[string]bool{}}, nil
+	return &work{c: c, caller: ctx, key: Key{tenant, orderID}}, nil
 }
 
 func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, error) {
@@ -87,39 +83,29 @@ func (c *Client) charge(ctx context.Context, o *Order, commit bool) (*Result, er
 		return nil, fault.New(fault.Canceled, err)
 	}
 	w.order = &order
-	candidates, err := w.candidates(&order)
-	if err != nil && !w.joins(ctx, err) {
-		return nil, err
+	candidates, cant := w.candidates(&order)
+	if cant != nil && !errors.Is(cant, fault.Unsupported) {
+		return nil, cant
+	}
+	w.cant = cant
+	e, err := c.entry(ctx, w.key)
+	switch there := err == nil && e.last() != nil; {
+	case cant != nil && !there: // else what became of it is the answer, whatever was changed since
+		return nil, cant
+	case there && e.paid() != nil: // many may ask for what is at its end
+		if err := w.admit(&order)(e); err != nil {
+			return nil, err
+		}
+		return w.known(e), nil
 	}
 	w.finishes = commit
 	if !commit {
 		w.mode = modeStart
 	}
-	if e, err := c.entry(ctx, w.key); err == nil && e.paid() != nil {
-		if err := w.admit(&order)(e); err != nil {
-			return nil, err
-		}
-		return w.known(e), nil // many may ask for what is at its end
-	}
-	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
-		if err := w.claim(ctx, c.rules.Join, w.admit(&order)); err != nil {
-			return w.joined(ctx, err)
-		}
-		defer w.release(ctx)
-		r, err := w.attempts(ctx, &order, candidates, commit)
+	return w.leased(ctx, w.admit(&order), func(ctx context.Context) (*Result, error) {
+		r, err := w.attempts(ctx, &order, candidates)
 		return w.overtaken(ctx, r, err)
-	}, asItIs)
-}
-
-// joins reports whether an order that no provider can take is there already: then
-// what became of it is the answer, whatever was changed since.
-func (w *work) joins(ctx context.Context, cant error) bool {
-	if !errors.Is(cant, fault.Unsupported) {
-		return false
-	}
-	e, err := w.c.entry(ctx, w.key)
-	w.cant = cant
-	return err == nil && e.last() != nil
+	})
 }
 
 // candidates are the providers that can take the order, in order of preference;
@@ -262,7 +248,8 @@ func (o *Order) asIn(a *AttemptRecord) bool {
 
 // attempts goes on with the newest attempt, or begins others, until one has an
 // answer for the caller.
-func (w *work) attempts(ctx context.Context, o *Order, candidates []string, commit bool) (*Result, error) {
+func (w *work) attempts(ctx context.Context, o *Order, candidates []string) (*Result, error) {
+	w.tried = map[string]bool{}
 	again, err := w.again(ctx, o, candidates)
 	if err != nil {
 		return w.result(), err
@@ -278,7 +265,7 @@ func (w *work) attempts(ctx context.Context, o *Order, candidates []string, comm
 		}
 		w.tried[w.e.last().Provider] = true
 		w.others = w.nextOf(candidates) != ""
-		r, err := w.drive(ctx, commit)
+		r, err := w.drive(ctx)
 		if !errors.Is(err, errAnother) {
 			return r, err
 		}
@@ -375,14 +362,14 @@ func (w *work) note(ctx context.Context, o *Order, provider string) error {
 const maxCommits = 3
 
 // drive takes the newest attempt as far as it goes.
-func (w *work) drive(ctx context.Context, commit bool) (*Result, error) {
+func (w *work) drive(ctx context.Context) (*Result, error) {
 	for commits := 0; ; {
 		a := w.e.last()
 		var err error
 		switch {
 		case a.State == AttemptNoted:
 			err = w.prepare(ctx)
-		case a.State == AttemptPrepared && !a.Approval && commit && !w.e.Voided && commits < maxCommits:
+		case a.State == AttemptPrepared && !a.Approval && w.finishes && !w.e.Voided && commits < maxCommits:
 			commits++
 			err = w.commit(ctx)
 		default:

@@ -166,7 +166,7 @@ func (c *Client) lookAfterAll(ctx context.Context, keys []Key) int {
 
 // lookAfter settles one order, unless somebody else works on it.
 func (c *Client) lookAfter(ctx context.Context, k Key) bool {
-	w := &work{c: c, caller: ctx, key: k, tried: map[string]bool{}}
+	w := &work{c: c, caller: ctx, key: k}
 	ctx = context.WithoutCancel(ctx)
 	err := w.tryClaim(ctx, func(e *Entry) error {
 		if e.Due.IsZero() || e.Due.After(c.rules.Now()) {

@@ -19,14 +19,10 @@ func (c *Client) Resume(ctx context.Context, orderID string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
-		if err := w.claim(ctx, c.rules.Join, mustExist); err != nil {
-			return w.joined(ctx, err)
-		}
-		defer w.release(ctx)
+	return w.leased(ctx, mustExist, func(ctx context.Context) (*Result, error) {
 		r, err := w.resume(ctx)
 		return w.overtaken(ctx, r, err)
-	}, asItIs)
+	})
 }
 
 // resume settles what can be settled, and says how the order stands.

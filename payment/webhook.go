@@ -60,7 +60,7 @@ func (c *Client) takeEvent(ctx context.Context, provider string, header http.Hea
 	case !own:
 		return c.foreign(ctx, provider, hint)
 	}
-	w := &work{c: c, caller: ctx, key: k, hint: hint, tried: map[string]bool{}}
+	w := &work{c: c, caller: ctx, key: k, hint: hint}
 	ctx = context.WithoutCancel(ctx)
 	if err := w.claim(ctx, eventJoin, mustExist); err != nil {
 		return again(err)

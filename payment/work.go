@@ -93,8 +93,17 @@ func detached[R any](ctx context.Context, w *work, do func(ctx context.Context) 
 	}
 }
 
-// asItIs is left, for a Result.
-func asItIs(r *Result, err error) (*Result, error) { return r, err }
+// leased runs do detached, once the lease on the order is had; without it the
+// answer is how the order stands.
+func (w *work) leased(ctx context.Context, admit func(e *Entry) error, do func(ctx context.Context) (*Result, error)) (*Result, error) {
+	return detached(ctx, w, func(ctx context.Context) (*Result, error) {
+		if err := w.claim(ctx, w.c.rules.Join, admit); err != nil {
+			return w.joined(ctx, err)
+		}
+		defer w.release(ctx)
+		return do(ctx)
+	}, func(r *Result, err error) (*Result, error) { return r, err })
+}
 
 var errGoexit = errors.New("payment: a Gateway ended its goroutine")
 
@@ -125,11 +134,8 @@ func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *En
 	if deadline, ok := w.caller.Deadline(); ok { // he is told before it ends
 		until = sooner(until, deadline.Add(-20*time.Millisecond))
 	}
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		err := w.tryClaim(ctx, prepare)
-		if !errors.Is(err, ErrInProgress) {
-			return err
-		}
+	err := w.tryClaim(ctx, prepare)
+	for pause := 20 * time.Millisecond; errors.Is(err, ErrInProgress); pause = min(2*pause, 500*time.Millisecond) {
 		w.committing.Store(true) // the other call may move money
 		if left := time.Until(until); left < pause {
 			return err
@@ -139,14 +145,16 @@ func (w *work) claim(ctx context.Context, wait time.Duration, prepare func(e *En
 		case <-w.caller.Done():
 			return err
 		}
+		if e, readErr := w.c.entry(ctx, w.key); readErr == nil && w.held(e) { // who waits reads, and locks nothing
+			continue
+		}
+		err = w.tryClaim(ctx, prepare)
 	}
+	return err
 }
 
 // tryClaim takes the lease where it is free. Nothing was sent where it fails.
 func (w *work) tryClaim(ctx context.Context, prepare func(e *Entry) error) error {
-	if e, err := w.c.entry(ctx, w.key); err == nil && w.held(e) {
-		return inProgress()
-	}
 	owner := rand.Text()
 	ctx, cancel := context.WithTimeout(ctx, recordWithin) // who sleeps with the entry locked must not hold up all others
 	defer cancel()
