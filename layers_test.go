@@ -61,6 +61,7 @@ var packages = map[string]struct {
 	"fault":                     {faults, nil},
 	"secret":                    {secrets, nil},
 	"internal/crash":            {rigs, nil},
+	"internal/docstest":         {rigs, nil},
 	"internal/matrix":           {rigs, nil},
 	"internal/mutants":          {rigs, nil},
 	"payment":                   {domains, nil},
