@@ -1,11 +1,8 @@
 package paymentsql_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"sync/atomic"
 	"testing"
@@ -17,63 +14,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/internal/servertest"
 	"github.com/smilefactory/integrations/internal/sqldbtest"
 	"github.com/smilefactory/integrations/payment"
 	"github.com/smilefactory/integrations/payment/paymentsql"
 	"github.com/smilefactory/integrations/payment/paymenttest"
 )
 
-// line is the way to the server, which is cut where a test says so.
-type line struct {
-	cut  atomic.Pointer[cut] // what becomes of the next connection that writes text
-	down atomic.Bool         // it leads nowhere
-}
-
-type cut struct {
-	text   string // of what is written
-	before bool   // the server doesn't get it any more
-	down   bool   // and no connection works any more
-}
-
-type wire struct {
-	net.Conn
-	line *line
-}
-
-var errCut = errors.New("the line was cut")
-
-func (w *wire) Write(p []byte) (int, error) {
-	if w.line.down.Load() {
-		w.Conn.Close()
-		return 0, errCut
-	}
-	c := w.line.cut.Load()
-	if c == nil || !bytes.Contains(p, []byte(c.text)) || !w.line.cut.CompareAndSwap(c, nil) {
-		return w.Conn.Write(p)
-	}
-	w.line.down.Store(c.down)
-	if !c.before {
-		if _, err := w.Conn.Write(p); err != nil {
-			return 0, err
-		}
-		_, _ = w.Conn.Read(make([]byte, 1)) // it has answered: it is done
-	}
-	w.Conn.Close()
-	return 0, errCut
-}
-
 // openBy opens a journal whose connections go by a line.
-func openBy(t *testing.T, l *line, databaseURL string) *paymentsql.Journal {
+func openBy(t *testing.T, l *servertest.Line, databaseURL string) *paymentsql.Journal {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(databaseURL)
 	require.NoError(t, err)
-	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if l.down.Load() {
-			return nil, &net.OpError{Op: "dial", Net: network, Err: errCut}
-		}
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return &wire{c, l}, err
-	}
+	cfg.DialFunc = l.Dial
 	pool := stdlib.OpenDB(*cfg)
 	pool.SetMaxOpenConns(4)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
@@ -85,26 +38,26 @@ func openBy(t *testing.T, l *line, databaseURL string) *paymentsql.Journal {
 func TestIntegrationPostgresOverALineThatBreaks(t *testing.T) {
 	for _, c := range []struct {
 		says   string
-		cut    cut
+		cut    servertest.Cut
 		kind   fault.Kind // Unknown: no error
 		stored bool
 		runs   int // of the change
 	}{
-		{"before the row was locked: it is done again", cut{text: "for update", before: true}, fault.Unknown, true, 1},
-		{"after the row was locked: it is done again", cut{text: "for update"}, fault.Unknown, true, 1},
-		{"in the write: it is done again, with the change", cut{text: "update payment_journal"}, fault.Unknown, true, 2},
-		{"in the write, and nobody is there any more: nothing was stored", cut{text: "update payment_journal", down: true}, fault.Unavailable, false, 1},
-		{"before the server got the commit: nobody knows", cut{text: "commit\x00", before: true}, fault.Uncertain, false, 1},
-		{"after the server did the commit: nobody knows", cut{text: "commit\x00"}, fault.Uncertain, true, 1},
-		{"after the commit, and nobody is there any more: nobody knows", cut{text: "commit\x00", down: true}, fault.Uncertain, true, 1},
+		{"before the row was locked: it is done again", servertest.Cut{Text: "for update", Before: true}, fault.Unknown, true, 1},
+		{"after the row was locked: it is done again", servertest.Cut{Text: "for update"}, fault.Unknown, true, 1},
+		{"in the write: it is done again, with the change", servertest.Cut{Text: "update payment_journal"}, fault.Unknown, true, 2},
+		{"in the write, and nobody is there any more: nothing was stored", servertest.Cut{Text: "update payment_journal", Down: true}, fault.Unavailable, false, 1},
+		{"before the server got the commit: nobody knows", servertest.Cut{Text: "commit\x00", Before: true}, fault.Uncertain, false, 1},
+		{"after the server did the commit: nobody knows", servertest.Cut{Text: "commit\x00"}, fault.Uncertain, true, 1},
+		{"after the commit, and nobody is there any more: nobody knows", servertest.Cut{Text: "commit\x00", Down: true}, fault.Uncertain, true, 1},
 	} {
 		t.Run(c.says, func(t *testing.T) {
 			databaseURL := sqldbtest.Postgres(t)
 			_, pool := open(t, databaseURL)
-			var l line
+			var l servertest.Line
 			j := openBy(t, &l, databaseURL)
 			k := payment.Key{Tenant: "shop", Order: "order-1"}
-			l.cut.Store(&c.cut)
+			l.Next.Store(&c.cut)
 			runs := 0
 			e, err := j.Update(t.Context(), k, func(ctx context.Context, e *payment.Entry) error {
 				runs++
@@ -119,13 +72,13 @@ func TestIntegrationPostgresOverALineThatBreaks(t *testing.T) {
 				assert.ErrorIs(t, err, c.kind)
 				assert.Nil(t, e)
 			}
-			assert.Nil(t, l.cut.Load(), "the line was cut")
+			assert.Nil(t, l.Next.Load(), "the line was cut")
 			assert.Equal(t, c.runs, runs)
 			want := map[bool]int{true: 1}[c.stored]
 			for _, table := range []string{"payment_journal", "payment_journal_ids", "delivery"} {
 				assert.Equal(t, want, count(t, pool, "select count(*) from "+table), table)
 			}
-			l.down.Store(false)
+			l.Down.Store(false)
 			e, err = j.Update(t.Context(), k, func(context.Context, *payment.Entry) error { return nil })
 			require.NoError(t, err, "it is there again")
 			assert.EqualValues(t, want+1, e.Version)
@@ -138,18 +91,18 @@ func TestIntegrationPostgresOverALineThatBreaks(t *testing.T) {
 func TestIntegrationPostgresADatabaseThatIsDown(t *testing.T) {
 	databaseURL := sqldbtest.Postgres(t)
 	open(t, databaseURL)
-	var l line
+	var l servertest.Line
 	j := openBy(t, &l, databaseURL)
 	var bank paymenttest.Bank
 	pay := client(t, j, &bank)
 	_, err := pay.Charge(t.Context(), order("order-1"))
 	require.NoError(t, err)
-	l.down.Store(true)
+	l.Down.Store(true)
 	isDown(t, j)
 	_, err = pay.Charge(t.Context(), order("order-2"))
 	assert.ErrorIs(t, err, fault.Unavailable)
 	assert.Empty(t, bank.Charges("order-2"), "nothing was sent")
-	l.down.Store(false)
+	l.Down.Store(false)
 	_, err = pay.Charge(t.Context(), order("order-2"))
 	require.NoError(t, err)
 	assert.Len(t, bank.Charges("order-2"), 1)
@@ -166,8 +119,8 @@ func TestIntegrationPostgresEveryCommitOfAChargeLost(t *testing.T) {
 			var later atomic.Int64 // how far the clock is put on
 			now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 			bank := paymenttest.Bank{Now: now}
-			var l line
-			j := &nth{Journal: openBy(t, &l, databaseURL), n: n, then: func() { l.cut.Store(&cut{text: "commit\x00", before: before}) }}
+			var l servertest.Line
+			j := &nth{Journal: openBy(t, &l, databaseURL), n: n, then: func() { l.Next.Store(&servertest.Cut{Text: "commit\x00", Before: before}) }}
 			pay := client(t, j, &bank, payment.WithRules(payment.Rules{Now: now, Join: time.Second}),
 				payment.WithHandler(func(ctx context.Context, e payment.Event) error {
 					return deliver(ctx, e.Order, string(e.Result.Status))
@@ -177,7 +130,7 @@ func TestIntegrationPostgresEveryCommitOfAChargeLost(t *testing.T) {
 			if j.n >= 0 {
 				break // there is no n-th
 			}
-			assert.Nil(t, l.cut.Load(), "the line was cut")
+			assert.Nil(t, l.Next.Load(), "the line was cut")
 			for range 2 {
 				if err == nil && r.Recorded {
 					break
