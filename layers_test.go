@@ -71,6 +71,7 @@ var packages = map[string]struct {
 	"payment/paymenttest":       {suites, nil},
 	"queue":                     {mechanisms, nil},
 	"queue/queuetest":           {doubles, nil},
+	"queue/internal/pgfault":    {mechanisms, pgx},
 	"queue/postgres":            {mechanisms, slices.Concat(pgx, goose)},
 	"queue/river":               {mechanisms, slices.Concat(pgx, goose, rivers)},
 	"queue/sqlite":              {mechanisms, sqlite},

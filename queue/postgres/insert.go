@@ -14,6 +14,7 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/queue"
+	"github.com/smilefactory/integrations/queue/internal/pgfault"
 )
 
 // Insert stores records, see [queue.Store]. A connection lost while they were
@@ -23,7 +24,7 @@ func (s *store) Insert(ctx context.Context, now time.Time, records []queue.Recor
 	err = s.retry(ctx, func() error {
 		c, err := s.pool.Acquire(ctx)
 		if err != nil {
-			return nothingDone(err)
+			return pgfault.NothingDone(err)
 		}
 		defer c.Release()
 		out, err = s.insert(ctx, c, now, records)
@@ -53,7 +54,7 @@ func (s *store) insert(ctx context.Context, c *pgxpool.Conn, now time.Time, reco
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = tx.Rollback(undo)
-		return nil, nothingDone(err)
+		return nil, pgfault.NothingDone(err)
 	}
 	if err := tx.Commit(ctx); err != nil && xid != nil {
 		if ctx.Err() != nil {
@@ -98,7 +99,7 @@ func (s *store) fate(ctx context.Context, xid string, records []queue.Record, st
 		err := s.pool.QueryRow(ctx, `select pg_xact_status($1::text::xid8)`, xid).Scan(&status)
 		e, _ := errors.AsType[*pgconn.PgError](err)
 		if e != nil && e.Code == invalidParameter || err == nil && status != nil && *status == "aborted" {
-			return nothingDone(cause) // the number isn't taken yet: it was lost in a crash
+			return pgfault.NothingDone(cause) // the number isn't taken yet: it was lost in a crash
 		}
 		var seen bool // by a statement of its own, which began after the one above
 		if err == nil {
@@ -237,5 +238,5 @@ func joined(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	return failure(ctx, nothingDone(err))
+	return failure(ctx, pgfault.NothingDone(err))
 }

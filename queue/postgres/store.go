@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/queue"
+	"github.com/smilefactory/integrations/queue/internal/pgfault"
 )
 
 // store is a [queue.Store] in PostgreSQL.
@@ -76,12 +76,10 @@ func text(s string) string { return strings.ReplaceAll(strings.ToValidUTF8(s, "ï
 
 // SQLSTATEs, from appendix A of PostgreSQL's manual.
 const (
-	invalidParameter     = "22023"
-	uniqueViolation      = "23505"
-	serializationFailure = "40001"
-	deadlockDetected     = "40P01"
-	undefinedSchema      = "3F000"
-	undefinedTable       = "42P01"
+	invalidParameter = "22023"
+	uniqueViolation  = "23505"
+	undefinedSchema  = "3F000"
+	undefinedTable   = "42P01"
 )
 
 var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
@@ -95,79 +93,28 @@ func (s *store) transact(ctx context.Context, fill func(b *pgx.Batch)) error {
 		b.Queue("commit")
 		c, err := s.pool.Acquire(ctx)
 		if err != nil {
-			return nothingDone(err)
+			return pgfault.NothingDone(err)
 		}
 		defer c.Release() // which closes a connection whose transaction isn't over
-		if err = c.SendBatch(ctx, b).Close(); err != nil && answered(err) {
+		if err = c.SendBatch(ctx, b).Close(); err != nil && pgfault.Answered(err) {
 			_, _ = c.Exec(ctx, "rollback")
 		}
 		return err
 	})
 }
 
-// retry repeats what PostgreSQL refused for what others did at the same time, and
-// what met a dead connection of the pool.
+// retry is [pgfault.Retry], with an error that has a kind.
 func (s *store) retry(ctx context.Context, do func() error) error {
-	const most = 5
-	for n := 1; ; n++ {
-		err := do()
-		if err == nil || n == most || ctx.Err() != nil || !repeatable(err) {
-			return failure(ctx, err)
-		}
-		select {
-		case <-time.After(rand.N(time.Duration(n) * 10 * time.Millisecond)): //nolint:gosec // spreading, not secrecy
-		case <-ctx.Done():
-		}
-	}
+	return failure(ctx, pgfault.Retry(ctx, do))
 }
-
-func repeatable(err error) bool {
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code == serializationFailure || e.Code == deadlockDetected
-	}
-	_, refused := errors.AsType[*pgconn.ConnectError](err)
-	return !refused && (errors.Is(err, errNothingDone) || pgconn.SafeToRetry(err))
-}
-
-// answered tells whether the server said so, and goes on listening.
-func answered(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.SeverityUnlocalized != "FATAL" && e.SeverityUnlocalized != "PANIC"
-}
-
-var errNothingDone = errors.New("queue/postgres: nothing was done")
-
-// nothingDone marks an error before which nothing can have been committed.
-func nothingDone(err error) error { return &undone{err} }
-
-type undone struct{ error }
-
-func (u *undone) Unwrap() error        { return u.error }
-func (u *undone) Is(target error) bool { return target == errNothingDone }
 
 // failure gives an error its kind.
 func failure(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, known := fault.As(err); known {
-		return err
-	}
-	e, _ := errors.AsType[*pgconn.PgError](err)
-	_, refused := errors.AsType[*pgconn.ConnectError](err)
-	f := fault.New(fault.Uncertain, err)
-	switch {
-	case e != nil && e.Code == uniqueViolation:
+	_, known := fault.As(err)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && !known && e.Code == uniqueViolation {
 		return conflict("id", "is known already")
-	case ctx.Err() != nil:
-		f = fault.New(fault.Canceled, context.Cause(ctx))
-	case answered(err), refused, errors.Is(err, errNothingDone), pgconn.SafeToRetry(err):
-		f.Kind = fault.Unavailable
 	}
-	if e != nil {
-		f.Code = e.Code
-	}
-	return f
+	return pgfault.Of(ctx, "queue/postgres", err)
 }
 
 func conflict(field, problem string) error {

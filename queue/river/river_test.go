@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	riverqueue "github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
@@ -46,41 +45,6 @@ func TestAServerThatIsNotThereIsUnavailable(t *testing.T) {
 	defer pool.Close()
 	_, err = Open(t.Context(), pool)
 	require.ErrorIs(t, err, fault.Unavailable)
-}
-
-func TestWhatADatabaseErrorSaysOfTheJobs(t *testing.T) {
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	refused := &pgconn.PgError{Code: "53100", SeverityUnlocalized: "ERROR"}
-	terminated := &pgconn.PgError{Code: "57P01", SeverityUnlocalized: "FATAL"}
-	for name, c := range map[string]struct {
-		err  error
-		kind fault.Kind
-	}{
-		"the server refused":                        {refused, fault.Unavailable},
-		"the connection was lost before the commit": {nothingDone(errBoom), fault.Unavailable},
-		"the connection was lost in the commit":     {errBoom, fault.Uncertain},
-		"the server ended the connection in it":     {terminated, fault.Uncertain},
-		"what is known already stays":               {nothingDone(known()), fault.Conflict},
-	} {
-		assert.Equal(t, c.kind, fault.KindOf(failure(t.Context(), c.err)), name)
-	}
-	assert.Equal(t, fault.Canceled, fault.KindOf(failure(gone, errBoom)), "the caller gave up")
-	f, _ := fault.As(failure(t.Context(), refused))
-	assert.Equal(t, "53100", f.Code)
-	for name, c := range map[string]struct {
-		err  error
-		want bool
-	}{
-		"a deadlock":                      {nothingDone(&pgconn.PgError{Code: deadlockDetected}), true},
-		"a serialisation failure":         {&pgconn.PgError{Code: serializationFailure}, true},
-		"a connection lost before commit": {nothingDone(errBoom), true},
-		"one lost in the commit":          {errBoom, false},
-		"a full disk":                     {nothingDone(refused), false},
-		"a conflict":                      {nothingDone(known()), false},
-	} {
-		assert.Equal(t, c.want, repeatable(c.err), "%s is repeated", name)
-	}
 }
 
 // record is what an Engine makes of a job.

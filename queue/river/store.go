@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/queue"
+	"github.com/smilefactory/integrations/queue/internal/pgfault"
 )
 
 // store is the part of a [queue.Store] that needs no worker: it inserts by River's
@@ -52,13 +51,13 @@ func (s *store) Insert(ctx context.Context, now time.Time, records []queue.Recor
 	err = retry(ctx, func() error {
 		tx, err := s.pool.BeginTx(ctx, readCommitted)
 		if err != nil {
-			return nothingDone(err)
+			return pgfault.NothingDone(err)
 		}
 		if out, err = s.insert(ctx, tx, now, records); err != nil {
 			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
 			_ = tx.Rollback(undo)
-			return nothingDone(err)
+			return pgfault.NothingDone(err)
 		}
 		return tx.Commit(ctx)
 	})
@@ -75,7 +74,7 @@ func (s *store) insertTx(ctx context.Context, tx pgx.Tx, now time.Time, records 
 		return err
 	})
 	if err != nil {
-		return nil, failure(ctx, nothingDone(err)) // somebody else commits
+		return nil, failure(ctx, pgfault.NothingDone(err)) // somebody else commits
 	}
 	return out, nil
 }
@@ -196,78 +195,14 @@ func (s *store) Due(context.Context, []string) (time.Time, error) {
 
 var readCommitted = pgx.TxOptions{IsoLevel: pgx.ReadCommitted}
 
-// SQLSTATEs, from appendix A of PostgreSQL's manual.
-const (
-	serializationFailure = "40001"
-	deadlockDetected     = "40P01"
-	undefinedTable       = "42P01"
-)
+// undefinedTable is a SQLSTATE, from appendix A of PostgreSQL's manual.
+const undefinedTable = "42P01"
 
-// retry repeats what PostgreSQL refused for what others did at the same time, and
-// what met a dead connection of the pool.
-func retry(ctx context.Context, do func() error) error {
-	const most = 5
-	for n := 1; ; n++ {
-		err := do()
-		if err == nil || n == most || ctx.Err() != nil || !repeatable(err) {
-			return failure(ctx, err)
-		}
-		select {
-		case <-time.After(rand.N(time.Duration(n) * 10 * time.Millisecond)): //nolint:gosec // spreading, not secrecy
-		case <-ctx.Done():
-		}
-	}
-}
+// retry is [pgfault.Retry], with an error that has a kind.
+func retry(ctx context.Context, do func() error) error { return failure(ctx, pgfault.Retry(ctx, do)) }
 
-func repeatable(err error) bool {
-	if _, known := fault.As(err); known {
-		return false
-	}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return e.Code == serializationFailure || e.Code == deadlockDetected
-	}
-	_, refused := errors.AsType[*pgconn.ConnectError](err)
-	return !refused && (errors.Is(err, errNothingDone) || pgconn.SafeToRetry(err))
-}
-
-// answered tells whether the server said so, and goes on listening.
-func answered(err error) bool {
-	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && e.SeverityUnlocalized != "FATAL" && e.SeverityUnlocalized != "PANIC"
-}
-
-var errNothingDone = errors.New("queue/river: nothing was done")
-
-// nothingDone marks an error before which nothing can have been committed.
-func nothingDone(err error) error { return &undone{err} }
-
-type undone struct{ error }
-
-func (u *undone) Unwrap() error        { return u.error }
-func (u *undone) Is(target error) bool { return target == errNothingDone }
-
-// failure gives an error its kind. A connection that was lost in the commit leaves
-// it Uncertain.
-func failure(ctx context.Context, err error) error {
-	if err == nil {
-		return nil
-	}
-	if f, known := fault.As(err); known {
-		return f
-	}
-	_, refused := errors.AsType[*pgconn.ConnectError](err)
-	f := fault.New(fault.Uncertain, fmt.Errorf("queue/river: %w", err))
-	switch {
-	case ctx.Err() != nil:
-		f = fault.New(fault.Canceled, context.Cause(ctx))
-	case answered(err), refused, errors.Is(err, errNothingDone), pgconn.SafeToRetry(err):
-		f.Kind = fault.Unavailable
-	}
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		f.Code = e.Code
-	}
-	return f
-}
+// failure gives an error its kind.
+func failure(ctx context.Context, err error) error { return pgfault.Of(ctx, "queue/river", err) }
 
 func conflict(field, problem string) error {
 	return fault.New(fault.Conflict, &queue.FieldError{Field: field, Problem: problem})
