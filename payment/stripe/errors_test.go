@@ -361,7 +361,7 @@ func TestNothingPrivateIsInAnError(t *testing.T) {
 // chain prints every error that can be reached.
 func chain(err error) string {
 	var out strings.Builder
-	out.WriteString(fmt.Sprintf("%v %+v %#v ", err, err, err))
+	fmt.Fprintf(&out, "%v %+v %#v ", err, err, err)
 	switch e := err.(type) { //nolint:errorlint // each link by itself
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
