@@ -58,7 +58,7 @@ const (
 // table is the contract of the whole library: every decision is read from here.
 var table = [kinds]rule{
 	//            retry here    try the backup     worth queueing    against the breaker
-	Unknown:     {ifSafeHere, ifSafeElsewhere, ifSafeElsewhere, false},
+	Unknown:     {ifSafeHere, ifSafeElsewhere, ifSafeElsewhere, true},
 	Invalid:     {no, no, no, false},
 	NotFound:    {no, no, no, false},
 	Conflict:    {no, no, no, false},
@@ -95,7 +95,7 @@ func decide(k Kind, s Safety, deduped bool) Verdict {
 	if k >= kinds {
 		k = Unknown
 	}
-	safe := s >= AtLeastOnce
+	safe := s >= AtLeastOnce && s <= Read // any other value is the strictest
 	holds := func(w when) bool {
 		return w == yes || w == ifSafeElsewhere && safe || w == ifSafeHere && (safe || deduped)
 	}

@@ -78,7 +78,7 @@ func (k Kind) Is(target error) bool {
 
 // Error is one fault: what kind, at which provider, during which operation.
 //
-// Adapters fill Kind, Code, RequestID, RetryAfter, Deduped and Err. The Client
+// Adapters fill Kind, Code, RequestID, RetryAfter, Deduped, Account and Err. The Client
 // stamps a copy with Provider, Op and, for a whole failed call, Attempts and
 // Tried; it never writes to an adapter's own error. No field may hold a secret,
 // a message body or personal data.
@@ -98,6 +98,10 @@ type Error struct {
 	// Deduped: the attempt carried a key by which this provider deduplicates,
 	// so repeating it here is safe.
 	Deduped bool
+	// Account: the fault is that of one account, such as a user who has revoked
+	// access, and says nothing about the provider. It counts against the breaker of
+	// the call's key, and where the call has no key against nobody's.
+	Account bool
 	// Local: our own refusal (open breaker, limiter, full bulkhead, a wait that
 	// the caller ended). Nothing reached the provider.
 	Local bool
@@ -220,8 +224,47 @@ func (e *Error) Unwrap() []error {
 	return causes
 }
 
-// As finds the first *Error in err's chain.
-func As(err error) (*Error, bool) { return errors.AsType[*Error](err) }
+// As finds the *Error in err's tree. Where several are joined (errors.Join) it is
+// the most careful of them: one that may have acted hides behind no other.
+func As(err error) (*Error, bool) {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // the usual case, at no cost
+		return e, true
+	}
+	e := mostCareful(err)
+	return e, e != nil
+}
+
+func mostCareful(err error) *Error {
+	switch x := err.(type) { //nolint:errorlint // this is what walks the tree
+	case *Error:
+		return x
+	case interface{ Unwrap() []error }:
+		var found *Error
+		for _, joined := range x.Unwrap() {
+			if e := mostCareful(joined); e != nil && (found == nil || care(e) > care(found)) {
+				found = e
+			}
+		}
+		return found
+	}
+	if inner := errors.Unwrap(err); inner != nil {
+		return mostCareful(inner)
+	}
+	e, _ := errors.AsType[*Error](err) // a type of its own that says so by As
+	return e
+}
+
+// care orders faults that are joined: those that may have acted come first, then
+// those that nobody may repeat, then the rest.
+func care(e *Error) int {
+	switch {
+	case MayHaveActed(e):
+		return 2
+	case !Decide(e, Once).Failover:
+		return 1
+	}
+	return 0
+}
 
 // KindOf is the kind of an error that may or may not be a fault. A bare
 // context.Canceled is Canceled, a bare context.DeadlineExceeded is Uncertain

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/smilefactory/integrations/fault"
 )
@@ -17,7 +18,7 @@ import (
 func TestDecideReadsTheTable(t *testing.T) {
 	type v = fault.Verdict
 	for kind, want := range map[fault.Kind][2]v{ // once; at least once
-		fault.Unknown:     {{}, {Retry: true, Failover: true, Queue: true}},
+		fault.Unknown:     {{Count: true}, {true, true, true, true}},
 		fault.Invalid:     {{}, {}},
 		fault.NotFound:    {{}, {}},
 		fault.Conflict:    {{}, {}},
@@ -126,4 +127,45 @@ func FuzzRetryAfterStaysWithinItsBounds(f *testing.F) {
 			t.Errorf("%q at %q: %v", value, date, d)
 		}
 	})
+}
+
+func TestASafetyThatDoesNotExistIsTheStrictest(t *testing.T) {
+	assert.Equal(t, fault.Decide(fault.Uncertain, fault.Once), fault.Decide(fault.Uncertain, fault.Safety(77)))
+}
+
+// joined is a tree of errors of a type of its own.
+type joined []error
+
+func (joined) Error() string     { return "joined" }
+func (j joined) Unwrap() []error { return j }
+
+func TestOfJoinedFaultsTheMostCarefulRules(t *testing.T) {
+	unavailable, uncertain, rejected := fault.New(fault.Unavailable, nil), fault.New(fault.Uncertain, nil), fault.New(fault.Rejected, nil)
+	for want, errs := range map[fault.Kind][]error{
+		fault.Uncertain: {
+			errors.Join(unavailable, uncertain), errors.Join(uncertain, unavailable), joined{rejected, joined{io.EOF, uncertain}},
+			fmt.Errorf("%w, then %w", unavailable, fmt.Errorf("wrapped: %w", uncertain)),
+		},
+		fault.Rejected:    {errors.Join(unavailable, rejected), joined{unavailable, rejected}},
+		fault.Unavailable: {errors.Join(io.EOF, unavailable), joined{io.EOF, nil, unavailable}},
+	} {
+		for _, err := range errs {
+			assert.Equal(t, want, fault.KindOf(err), "%v", err)
+			assert.Equal(t, fault.Decide(want, fault.Once), fault.Decide(err, fault.Once), "%v", err)
+		}
+	}
+}
+
+type attempt struct{ exchange fault.Exchange }
+
+func (a *attempt) Note(f func(*fault.Exchange)) { f(&a.exchange) }
+func (*attempt) Alive()                         {}
+
+func TestATraceNotesTheTarget(t *testing.T) {
+	fault.Note(t.Context(), func(*fault.Exchange) { t.Error("there is no attempt") })
+	fault.Alive(t.Context())
+	a := &attempt{}
+	ctx, _ := fault.Trace(context.WithValue(t.Context(), fault.AttemptKey{}, a))
+	require.Error(t, get(ctx, &http.Client{Transport: &http.Transport{}}, "http://127.0.0.1:1/"))
+	assert.Equal(t, "127.0.0.1:1", a.exchange.Target)
 }

@@ -83,11 +83,18 @@ type Latch struct {
 	asked, got atomic.Bool
 }
 
-// Trace returns a context that reports to the Latch.
+// Trace returns a context that reports to the Latch, and notes the host as the
+// Target of the attempt's [Exchange].
 func Trace(ctx context.Context) (context.Context, *Latch) {
 	l := new(Latch)
+	attempt := attemptOf(ctx)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { l.asked.Store(true) },
+		GetConn: func(hostPort string) {
+			l.asked.Store(true)
+			if attempt != nil {
+				attempt.Note(func(e *Exchange) { e.Target = hostPort })
+			}
+		},
 		GotConn: func(httptrace.GotConnInfo) { l.got.Store(true) },
 	}), l
 }
