@@ -114,7 +114,7 @@ func (c *Client) Send(ctx context.Context, m *Message) (*Receipt, error) {
 		return nil, err
 	}
 	m = m.WithID()
-	if c.receipts != nil && m.IdempotencyKey != "" && !resilience.Nested(ctx, opSend.Name) {
+	if c.receipts != nil && m.IdempotencyKey != "" && !c.senders.Nested(ctx) {
 		return c.keyed(ctx, m, c.deliver)
 	}
 	return c.deliver(ctx, m)
@@ -122,7 +122,7 @@ func (c *Client) Send(ctx context.Context, m *Message) (*Receipt, error) {
 
 // deliver sends now, or leaves it to the queue.
 func (c *Client) deliver(ctx context.Context, m *Message) (*Receipt, error) {
-	if c.queueFirst && !resilience.Nested(ctx, opSend.Name) {
+	if c.queueFirst && !c.senders.Nested(ctx) {
 		return c.enqueueAt(ctx, c.queue, m, time.Time{})
 	}
 	r, err := c.send(ctx, m)

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-
-	"github.com/smilefactory/integrations/resilience"
 )
 
 // From makes a Sender write from another address, for a backup whose account has
@@ -22,11 +20,7 @@ func From(a Address, s Sender) Sender {
 	if n, ok := s.(named); ok {
 		return named{From(a, n.sender), n.name}
 	}
-	f := from{Sender: s, address: a}
-	if _, ok := s.(nestable); ok {
-		return fromNested{f}
-	}
-	return f
+	return from{Sender: s, address: a}
 }
 
 type from struct {
@@ -70,16 +64,5 @@ func (f from) Check() error {
 	return nil
 }
 
-// nestable is a Client, whose providers stay in sight.
-type nestable interface {
-	resilience.Inspector
-	Control() *resilience.Control
-}
-
-type fromNested struct{ from }
-
-// Inspect shows the Client's providers.
-func (f fromNested) Inspect() []resilience.Status { return f.Sender.(nestable).Inspect() } //nolint:forcetypeassert // see From
-
-// Control is the Client's.
-func (f fromNested) Control() *resilience.Control { return f.Sender.(nestable).Control() } //nolint:forcetypeassert // see From
+// Unwrap shows the Sender, which may be a Client.
+func (f from) Unwrap() Sender { return f.Sender }

@@ -45,11 +45,27 @@ func (n named) Send(ctx context.Context, m *Message) (*Receipt, error) {
 		return nil, err
 	}
 	path := n.name
-	if _, ok := n.sender.(resilience.Inspector); ok { // a Client: it says which of its own
+	if isClient(n.sender) { // it says which of its own
 		path += "/" + r.Provider
 	}
 	r.Provider = path
 	return r, nil
+}
+
+// Unwrap shows the Sender.
+func (n named) Unwrap() Sender { return n.sender }
+
+func isClient(s Sender) bool {
+	for {
+		if _, ok := s.(resilience.Inspector); ok {
+			return true
+		}
+		d, ok := s.(interface{ Unwrap() Sender })
+		if !ok {
+			return false
+		}
+		s = d.Unwrap()
+	}
 }
 
 // member is a Sender under its name, as a Group wants it.

@@ -65,7 +65,7 @@ func (c *Client) enqueueAt(ctx context.Context, q Enqueuer, m *Message, at time.
 
 // lastResort makes a mail durable that nobody has taken, where that is worth it.
 func (c *Client) lastResort(ctx context.Context, m *Message, err error) (*Receipt, error) {
-	if c.queue == nil || resilience.Nested(ctx, opSend.Name) || !c.worthQueueing(m, err) {
+	if c.queue == nil || c.senders.Nested(ctx) || !c.worthQueueing(m, err) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueWithin)

@@ -30,16 +30,24 @@ const commitTimeout = 60 * time.Second
 // The operations. Those that move money are Once: they are repeated only where
 // the provider knows the repetition by its key.
 var (
-	opPrepare  = resilience.Op{Name: "payment.prepare"}
-	opCommit   = resilience.Op{Name: "payment.commit"}
-	opLookUp   = resilience.Op{Name: "payment.lookup", Safety: fault.Read}
-	opFence    = resilience.Op{Name: "payment.fence", Timeout: 10 * time.Second}
-	opCapture  = resilience.Op{Name: "payment.capture"}
-	opVoid     = resilience.Op{Name: "payment.void"}
-	opRefund   = resilience.Op{Name: "payment.refund"}
-	opWallet   = resilience.Op{Name: "payment.wallet"}
-	opSaved    = resilience.Op{Name: "payment.wallet", Safety: fault.Read}
-	opRefunded = resilience.Op{Name: "payment.refund.lookup", Safety: fault.Read}
+	opPrepare  = resilience.Op{Name: "payment.prepare", Class: classCommit}
+	opCommit   = resilience.Op{Name: "payment.commit", Class: classCommit}
+	opLookUp   = resilience.Op{Name: "payment.lookup", Class: classRead, Safety: fault.Read}
+	opFence    = resilience.Op{Name: "payment.fence", Class: classSettle, Timeout: 10 * time.Second}
+	opCapture  = resilience.Op{Name: "payment.capture", Class: classSettle}
+	opVoid     = resilience.Op{Name: "payment.void", Class: classSettle}
+	opRefund   = resilience.Op{Name: "payment.refund", Class: classSettle}
+	opWallet   = resilience.Op{Name: "payment.wallet", Class: classSettle}
+	opSaved    = resilience.Op{Name: "payment.wallet", Class: classRead, Safety: fault.Read}
+	opRefunded = resilience.Op{Name: "payment.refund.lookup", Class: classRead, Safety: fault.Read}
+)
+
+// The classes of operations, each with a breaker of its own at a provider: where
+// commits fail, look-ups go on telling what became of them.
+const (
+	classCommit = "commit"
+	classSettle = "settle"
+	classRead   = "read"
 )
 
 // Client takes money through its Gateways and remembers in its Journal what it
@@ -143,6 +151,9 @@ type named struct {
 }
 
 func (n named) Name() string { return n.name }
+
+// Unwrap shows the Gateway.
+func (n named) Unwrap() Gateway { return n.Gateway }
 
 func member(g Gateway) resilience.Member[Gateway] {
 	if n, ok := g.(named); ok {
@@ -264,7 +275,9 @@ func (c *Client) begin() error {
 func (c *Client) names() []string {
 	var names []string
 	for _, s := range c.gateways.Inspect() {
-		names = append(names, s.Name)
+		if s.Class == "" { // the provider's own, before those of its classes
+			names = append(names, s.Name)
+		}
 	}
 	return names
 }

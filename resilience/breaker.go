@@ -7,19 +7,26 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
-	"golang.org/x/time/rate"
 )
 
-// rules are a member's policy with what was made for it. They are replaced as a
-// whole when the policy changes.
-type rules struct {
-	policy   Policy
-	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
-	tripping atomic.Bool // the next failure opens, whatever the counts say
-	limiter  *rate.Limiter
-	slots    *bulkhead
-	vegas    *vegas
-	keys     *keyed
+// breaker is that of one class of operations at one member. gobreaker is its
+// state machine, which alone opens, admits probes and closes; what it decides on
+// is a window of ours, since successes then need no lock. The gate in front
+// (openUntil) answers without a lock while it is shut.
+type breaker struct {
+	m       *member
+	class   string
+	policy  Breaker
+	tenth   time.Duration
+	machine *gobreaker.TwoStepCircuitBreaker[struct{}] // nil where the breaker is off
+
+	// An opening stores openUntil before the new window, and a closing the new
+	// window before openUntil, so that who finds it closed never has a window in which
+	// it is open.
+	openUntil atomic.Int64 // zero while it is closed
+	window    atomic.Pointer[window]
+	usual     atomic.Int64 // what an answer usually takes
+	forced    atomic.Bool  // the next failure opens it, whatever the window says
 }
 
 // The outcomes as gobreaker's classifiers see them. It calls those under its
@@ -29,152 +36,162 @@ var (
 	errExcluded = errors.New("excluded")
 )
 
-// newRules makes rules with a closed breaker. Its own clock is there to be
-// overtaken by the gate's, which decides when to probe: it must be ready by then.
-func (m *member) newRules(old *rules, p Policy, ready time.Duration) *rules {
-	r := &rules{policy: p}
-	r.limits(old, p)
-	switch {
-	case p.PerKey == nil:
-	case old != nil && old.keys != nil && old.policy.PerKey == p.PerKey && old.policy.MaxKeys == p.MaxKeys:
-		r.keys = old.keys
-	default:
-		r.keys = newKeyed(m, *p.PerKey, p.MaxKeys)
+// outcome is what an attempt says about its provider.
+type outcome uint8
+
+const (
+	silent      outcome = iota // nothing
+	good                       // it works
+	slow                       // it works, and took too long
+	bad                        // it failed
+	unreachable                // it failed for every class of operations
+	ofAccount                  // it failed for the call's key alone
+)
+
+// newBreaker makes a closed one. Its machine's clock is there to be overtaken by
+// the gate's, which decides when to probe: it must be ready by then.
+func (m *member) newBreaker(class string, p Breaker, ready time.Duration) *breaker {
+	b := &breaker{m: m, class: class, policy: p, tenth: tenthOf(p.Window)}
+	b.window.Store(&window{})
+	if p.on() {
+		b.machine = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+			MaxRequests:   uint32(max(p.Probes, 1)), //nolint:gosec // checked not negative by Validate
+			Timeout:       min(max(ready-time.Nanosecond, 1), p.OpenFor),
+			ReadyToTrip:   func(gobreaker.Counts) bool { return b.forced.Load() || b.readyToTrip() },
+			IsSuccessful:  func(err error) bool { return err == nil },
+			IsExcluded:    func(err error) bool { return err == errExcluded },
+			OnStateChange: func(_ string, from, to gobreaker.State) { b.changed(states[from], states[to]) },
+		})
 	}
-	b := p.Breaker
-	if !b.on() {
-		return r
-	}
-	r.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests:   uint32(max(b.Probes, 1)), //nolint:gosec // checked not negative by Validate
-		Interval:      b.Window,
-		BucketPeriod:  b.Window / 10,
-		Timeout:       min(max(ready-time.Nanosecond, 1), b.OpenFor),
-		ReadyToTrip:   func(c gobreaker.Counts) bool { return r.tripping.Load() || m.readyToTrip(b, c) },
-		IsSuccessful:  func(err error) bool { return err == nil },
-		IsExcluded:    func(err error) bool { return err == errExcluded },
-		OnStateChange: func(_ string, from, to gobreaker.State) { m.stateChanged(r, states[from], states[to]) },
-	})
-	return r
+	return b
 }
 
 var states = map[gobreaker.State]State{
 	gobreaker.StateClosed: Closed, gobreaker.StateHalfOpen: HalfOpen, gobreaker.StateOpen: Open,
 }
 
-// readyToTrip: Counts.Requests has the calls in flight in it, so only completed
-// ones are compared. A warned breaker needs half as many.
-func (m *member) readyToTrip(b Breaker, c gobreaker.Counts) bool {
-	now := time.Since(m.base)
-	if now < headStart+b.WarmUp {
+func (b *breaker) tenthAt(now time.Time) uint64 {
+	return uint64(now.Sub(b.m.base) / b.tenth) //nolint:gosec // never before base
+}
+
+// readyToTrip looks at what has completed. A warned breaker needs half as much.
+func (b *breaker) readyToTrip() bool {
+	now := time.Now()
+	since := now.Sub(b.m.base)
+	if since-headStart < b.policy.WarmUp {
 		return false
 	}
-	inARow, minCalls := int64(b.InARow), b.MinCalls
-	if int64(now) < m.warnedUntil.Load() {
+	inARow, minCalls := int64(b.policy.InARow), b.policy.MinCalls
+	if int64(since) < b.m.warnedUntil.Load() {
 		inARow, minCalls = (inARow+1)/2, (minCalls+1)/2
 	}
-	completed := int(c.TotalSuccesses) + int(c.TotalFailures)
-	return b.InARow > 0 && m.inARow.Load() >= inARow ||
-		b.Ratio > 0 && completed >= minCalls && float64(c.TotalFailures) >= b.Ratio*float64(completed)
+	w := b.window.Load()
+	if inARow > 0 && max(w.inARow.Load(), b.m.unreachable.Load()) >= inARow {
+		return true
+	}
+	successes, failures := w.sum(b.tenthAt(now))
+	completed := successes + failures
+	return b.policy.Ratio > 0 && completed >= minCalls && float64(failures) >= b.policy.Ratio*float64(completed)
 }
 
-// stateChanged runs under gobreaker's lock: it only takes notes. What a breaker
-// of former rules does is nobody's business any more.
-func (m *member) stateChanged(r *rules, from, to State) {
-	if m.rules.Load() != r {
-		return
-	}
-	now, b := time.Now(), r.policy.Breaker
-	ch := change{at: now, from: from, to: to}
+// changed runs under gobreaker's lock: it only takes notes.
+func (b *breaker) changed(from, to State) {
+	now := time.Now()
+	ch := change{at: now, class: b.class, from: from, to: to}
 	switch to { //nolint:exhaustive // half-open is open whose time has passed
 	case Open:
-		ch.openFor = b.OpenFor + time.Duration(rand.Float64()*b.Jitter*float64(b.OpenFor)) //nolint:gosec // spreading, not secrecy
-		m.openUntil.Store(int64(now.Sub(m.base) + ch.openFor))
+		p := b.policy
+		ch.openFor = p.OpenFor + time.Duration(rand.Float64()*p.Jitter*float64(p.OpenFor)) //nolint:gosec // spreading, not secrecy
+		b.openUntil.Store(int64(now.Sub(b.m.base) + ch.openFor))
+		b.window.Store(&window{})
 	case Closed:
-		m.openUntil.Store(0)
+		b.window.Store(&window{})
+		b.openUntil.Store(0)
 	}
-	m.inARow.Store(0)
-	if !m.observed {
-		return
-	}
-	m.mu.Lock()
-	m.changes = append(m.changes, ch)
-	m.mu.Unlock()
-	m.changed.Store(true)
+	b.m.note(b, ch)
 }
 
-// change is a step of the breaker that observers are to be told of.
-type change struct {
-	at       time.Time
-	from, to State
-	openFor  time.Duration
-}
-
-// takeChanges returns the state changes that no observer has seen yet.
-func (m *member) takeChanges() []change {
-	if !m.changed.Swap(false) {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.changes
-	m.changes = nil
-	return c
-}
-
-// limits takes over what the old ones have given out.
-func (r *rules) limits(old *rules, p Policy) {
-	if old == nil {
-		old = &rules{}
-	}
-	if p.Rate > 0 && p.Limiter == nil {
-		if r.limiter = old.limiter; r.limiter == nil {
-			r.limiter = rate.NewLimiter(rate.Limit(p.Rate), p.Burst)
-		} else {
-			r.limiter.SetLimit(rate.Limit(p.Rate))
-			r.limiter.SetBurst(p.Burst)
+// tell takes the outcome of an attempt that the window w let in, by a probe's
+// permit where it was one.
+func (b *breaker) tell(w *window, probe func(error), o outcome, now time.Time) {
+	switch o {
+	case good:
+		w.add(b.tenthAt(now), 1)
+		if w.inARow.Load() != 0 {
+			w.inARow.Store(0)
+		}
+		if b.m.unreachable.Load() != 0 {
+			b.m.unreachable.Store(0)
+		}
+		if probe != nil {
+			probe(nil)
+		}
+	case slow, bad, unreachable:
+		w.add(b.tenthAt(now), oneFailure)
+		if o != slow {
+			w.inARow.Add(1)
+		}
+		b.failed(w, probe, o == unreachable)
+	case silent, ofAccount:
+		if probe != nil {
+			probe(errExcluded)
 		}
 	}
-	limit := p.Concurrency
-	if p.Adaptive.Max > 0 {
-		if r.vegas = old.vegas; r.vegas == nil || old.policy.Adaptive != p.Adaptive {
-			r.vegas = newVegas(p.Adaptive)
+}
+
+// failed tells the machine of a failure. One from before the last opening or
+// closing is excluded, so that it takes no probe's place.
+func (b *breaker) failed(w *window, probe func(error), everywhere bool) {
+	current := b.window.Load() == w
+	if current && everywhere {
+		b.m.unreachable.Add(1)
+	}
+	if probe == nil {
+		if !current || b.machine == nil {
+			return
 		}
-		limit = r.vegas.current()
+		var err error
+		if probe, err = b.machine.Allow(); err != nil {
+			return
+		}
+		if b.window.Load() != w {
+			probe(errExcluded)
+			return
+		}
 	}
-	if r.slots = old.slots; limit > 0 && r.slots == nil {
-		r.slots = &bulkhead{}
-	}
-	if r.slots != nil {
-		r.slots.setLimit(limit)
+	probe(errFailure)
+	if everywhere && current && b.window.Load() != w {
+		b.m.openAll(b)
 	}
 }
 
-// setPolicy puts other rules in force and keeps the state, though not the
-// counts: what is open stays open for as long as it would have.
-func (m *member) setPolicy(p Policy) {
-	until := m.openUntil.Load()
-	ready := p.Breaker.OpenFor
-	if until > 0 {
-		ready = time.Duration(until) - time.Since(m.base)
-	}
-	r := m.newRules(m.rules.Load(), p, ready)
-	if until > 0 && r.breaker != nil {
-		r.trip()
-	} else {
-		m.openUntil.Store(0)
-	}
-	m.budget.setShare(p.RetryBudget)
-	m.rules.Store(r)
-}
-
-// trip opens the breaker of rules that aren't in force yet.
-func (r *rules) trip() {
-	done, err := r.breaker.Allow()
+// trip opens a closed breaker by hand.
+func (b *breaker) trip() {
+	done, err := b.machine.Allow()
 	if err != nil {
 		return
 	}
-	r.tripping.Store(true)
+	b.forced.Store(true)
 	done(errFailure)
-	r.tripping.Store(false)
+	b.forced.Store(false)
+}
+
+// answered notes how long an answer took. What takes less than a millisecond is
+// taken for one, and a small change changes nothing, so that the usual case only
+// reads.
+func (b *breaker) answered(took time.Duration) {
+	d, usual := max(int64(took), int64(time.Millisecond)), b.usual.Load()
+	if usual == 0 {
+		b.usual.Store(d)
+	} else if off := d - usual; off > usual/8 || off < -usual/8 {
+		b.usual.Store(usual + off/8)
+	}
+}
+
+// change is a step of a breaker that observers are to be told of.
+type change struct {
+	at       time.Time
+	class    string
+	from, to State
+	openFor  time.Duration
 }

@@ -16,21 +16,24 @@ type bulkhead struct {
 	waiting list.List // of chan struct{}, closed when the slot is given
 }
 
-// take asks for a slot and waits for it at most that long. It reports whether it
-// got one; the error is ctx's.
-func (b *bulkhead) take(ctx context.Context, wait time.Duration) (bool, error) {
+// tryTake takes a slot that is free, where nobody waits for it.
+func (b *bulkhead) tryTake() bool {
 	b.mu.Lock()
-	if b.limit == 0 || b.inUse < b.limit && b.waiting.Len() == 0 {
+	defer b.mu.Unlock()
+	free := b.limit == 0 || b.inUse < b.limit && b.waiting.Len() == 0
+	if free {
 		b.inUse++
-		b.mu.Unlock()
-		return true, nil
 	}
-	if wait <= 0 {
-		b.mu.Unlock()
-		return false, nil
-	}
+	return free
+}
+
+// take waits for a slot at most that long. It reports whether it got one; the
+// error is ctx's.
+func (b *bulkhead) take(ctx context.Context, wait time.Duration) (bool, error) {
 	given := make(chan struct{})
+	b.mu.Lock()
 	place := b.waiting.PushBack(given)
+	b.serve()
 	b.mu.Unlock()
 
 	t := time.NewTimer(wait)

@@ -17,7 +17,7 @@ import (
 // attempt.
 func Call[P, A, R any](ctx context.Context, g *Group[P], op Op, method func(P, context.Context, A) (R, error), arg A) (R, error) {
 	var result R
-	if op.Safety >= fault.Idempotent && g.policy.Load().Hedge.on() {
+	if (op.Safety == fault.Idempotent || op.Safety == fault.Read) && g.policy.Load().Hedge.on() {
 		return hedged(ctx, g, op, method, arg)
 	}
 	path, attempts, err := g.run(ctx, op, nil, nil, func(ctx context.Context, i int) error {
@@ -61,27 +61,32 @@ type tryFunc func(ctx context.Context, i int) error
 type call struct {
 	g       *Control
 	op      Op
-	holding *holding // nil but for Stream and Keep
+	holding *holding // nil but for Stream, Keep and Upload
 	hedging *hedging // nil but for hedged calls
-	marks   *marks
+	watch   *watchers
+	marks   *marks // for the attempts
 	key     string
-	order   order
-	outer   *attemptContext
 	pin     string
-	prefix  string
-	behind  int // providers behind this Group, in the outer ones
+	cost    int
+	order   order
+	nested  bool   // inside another Group's attempt, of which are:
+	prefix  string // its path, with a slash
+	before  int    // attempts before this call
+	behind  int    // providers that could take the call after this Group
 
 	callers  time.Time // the caller's deadline
-	deadline time.Time // that, or a Group's own where it comes first
+	total    time.Time // the earliest total deadline of a Group
+	deadline time.Time // the earlier of both
 	attempts int
 	path     string
 	spent    uint64 // places that a second attempt has found to be of no use, as bits
 
 	first     *fault.Error   // apart, so that a single refusal costs nothing
 	more      []*fault.Error // what the attempts after it answered
-	unsettled bool           // a Once operation may have acted
+	unsettled bool           // it may have acted, and must not go anywhere else
 	end       fault.Kind     // the kind that ended the call, where it was not the last provider
 	cause     error          // why a wait ended
+	stayed    error          // why no backup was asked
 }
 
 type step uint8
@@ -93,37 +98,77 @@ const (
 	stop
 )
 
+var errNoName = errors.New("the operation has no name")
+
 func (g *Control) run(ctx context.Context, op Op, h *holding, hedge *hedging, try tryFunc) (path string, attempts int, err error) {
-	m, outer := marksOf(ctx)
-	if outer != nil && outer.op != op.Name { // another service's attempt is none of ours
-		outer = nil
+	if op.Name == "" {
+		return "", 0, &fault.Error{Kind: fault.Invalid, Local: true, Err: errNoName}
 	}
-	c := call{g: g, op: op, holding: h, hedging: hedge, marks: m, key: m.keyOr(), pin: m.pin, outer: outer}
-	if m.pin != "" { // it is not for what the provider calls
+	if op.Safety > fault.Read { // there is no such one
+		op.Safety = fault.Once
+	}
+	m, outer := marksOf(ctx)
+	c := call{g: g, op: op, holding: h, hedging: hedge, watch: g.watch, marks: m, key: m.keyOr(), pin: m.pin, cost: max(m.cost, 1)}
+	if m.pin != "" || m.cost != 0 { // they are not for what the provider calls
 		c.marks = &marks{tenant: m.tenant, key: m.key}
 	}
-	start := time.Now()
-	if c.outer == nil {
-		c.callers, _ = ctx.Deadline()
-		c.deadline = c.callers
-	} else {
-		c.outer.enter()
-		c.prefix, c.pin, c.behind = c.outer.prefix, c.outer.pin, c.outer.left
-		c.callers, c.deadline = c.outer.callers, c.outer.total
+	c.callers, _ = ctx.Deadline()
+	if in := g.around(outer); in != nil {
+		c.inside(outer, in, m)
 	}
+	start := time.Now()
 	policy := g.policy.Load()
 	if policy.Total > 0 {
-		c.deadline = earlier(c.deadline, start.Add(policy.Total))
+		c.total = earlier(c.total, start.Add(policy.Total))
 	}
-	c.order = g.order(policy, c.key, start)
-	err = c.walk(ctx, start, try)
-	if c.outer != nil {
-		c.outer.leave(c.path, c.attempts)
-	} else if len(g.observers) > 0 {
-		now := time.Now()
-		g.emit(ctx, Event{Type: CallEnded, Time: now, Op: op.Name, Provider: c.path, Attempt: c.attempts, Duration: now.Sub(start), Err: err})
+	c.deadline = earlier(c.callers, c.total)
+	c.order = g.order(policy, c.key, op.Class, start)
+	if c.watch.any() && !c.nested {
+		err = c.observed(ctx, start, try)
+	} else {
+		err = c.walk(ctx, start, try)
+	}
+	if c.nested {
+		outer.report(c.path, c.attempts)
 	}
 	return c.path, c.attempts, err
+}
+
+// inside takes over what a call inside another Group's attempt goes by.
+func (c *call) inside(outer *attemptContext, in *nest, m *marks) {
+	outer.mu.Lock()
+	c.before = in.number - 1
+	outer.mu.Unlock()
+	c.nested, c.prefix, c.behind, c.total = true, in.prefix, in.left, in.total
+	if bound := earlier(in.callers, in.total); bound.IsZero() && !c.callers.IsZero() || c.callers.Before(bound) {
+		c.behind = 0 // a decorator has set a deadline of its own, which is for this call alone
+	} else {
+		c.callers = in.callers
+	}
+	if c.pin == "" {
+		c.pin = in.pin
+	}
+	if m.cost == 0 {
+		c.cost = in.cost
+	}
+	if !c.watch.any() {
+		c.watch = in.watch
+	}
+}
+
+// errPanicked is what observers see of a call in which a provider panicked.
+var errPanicked = &fault.Error{Kind: fault.Unknown, Err: errors.New("the provider panicked, or ended its goroutine")}
+
+// observed is walk with the call's beginning and end told.
+func (c *call) observed(ctx context.Context, start time.Time, try tryFunc) (err error) {
+	ctx = c.watch.start(ctx, Event{Type: CallStarted, Time: start, Op: c.op.Name, Class: c.op.Class})
+	err = errPanicked
+	defer func() {
+		took := time.Since(start)
+		c.emit(ctx, Event{Type: CallEnded, Time: start.Add(took), Provider: c.path, Attempt: c.attempts, Duration: took, Err: err})
+	}()
+	err = c.walk(ctx, start, try)
+	return err
 }
 
 // earlier is the earlier of two instants; the zero one is none.
@@ -149,7 +194,7 @@ func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 			if now = time.Now(); c.over(ctx, now) {
 				break
 			}
-			c.emit(ctx, Event{Type: FailedOver, Time: now, Provider: c.prefix + given.name, Attempt: c.attempts, Err: c.last()})
+			c.emit(ctx, Event{Type: FailedOver, Time: now, Provider: c.prefix + given.name, Attempt: c.before + c.attempts, Err: c.last()})
 		}
 		switch c.ask(ctx, place, now, try) { //nolint:exhaustive // ask repeats by itself
 		case answered:
@@ -167,7 +212,7 @@ func (c *call) walk(ctx context.Context, now time.Time, try tryFunc) error {
 
 func (c *call) member(place int) *member { return c.g.members[c.order.at(place)] }
 
-// over reports whether there is nobody left to go on for.
+// over reports whether the caller has gone or the deadline has passed.
 func (c *call) over(ctx context.Context, now time.Time) bool {
 	if c.expired(now) {
 		return true
@@ -180,14 +225,6 @@ func (c *call) over(ctx context.Context, now time.Time) bool {
 }
 
 func (c *call) expired(now time.Time) bool { return !c.deadline.IsZero() && !now.Before(c.deadline) }
-
-// inside is the prefix of what runs inside the member.
-func (c *call) inside(m *member) string {
-	if c.prefix == "" {
-		return m.prefix
-	}
-	return c.prefix + m.prefix
-}
 
 func (c *call) pinned(m *member) bool {
 	if c.pin == "" {
@@ -215,7 +252,7 @@ func (c *call) left(place int, now time.Time) int {
 	}
 	for place++; place < c.order.n; place++ {
 		if c.spent&(1<<place) == 0 {
-			n += c.member(place).ready(now, c.key)
+			n += c.member(place).doorOf(c.key).ready(c.op.Class, now)
 		}
 	}
 	return n
@@ -223,75 +260,105 @@ func (c *call) left(place int, now time.Time) int {
 
 // ask asks one provider, and repeats as the table and the policy allow.
 func (c *call) ask(ctx context.Context, place int, now time.Time, try tryFunc) step {
-	m := c.member(place)
-	m.budget.deposit()
+	a := attempt{place: place, index: c.order.at(place), door: c.member(place).doorOf(c.key)}
+	a.door.budget().deposit()
 	var waits *backoff.ExponentialBackOff
 	for retry := 0; ; retry++ {
-		left := c.left(place, now)
-		p, err := m.admit(ctx, c.bid(now, c.patience(m, left, now)))
-		if err != nil {
-			return c.refused(ctx, m, err)
+		a.left = c.left(place, now)
+		b := c.bid(a.door.member, a.left, now)
+		if err := a.door.admit(ctx, &b, &a.permit); err != nil {
+			return c.refused(ctx, &a, err)
 		}
-		a := attempt{m: m, index: c.order.at(place), place: place, permit: p, left: left}
 		f := c.attempt(ctx, &a, try)
 		if f == nil {
 			return answered
 		}
-		c.note(f)
+		c.note(f, a.verdict)
 		now = time.Now()
-		next := c.next(ctx, &a, f, retry, now)
+		next := c.next(&a, f, retry, now)
 		if next == again {
 			if waits == nil {
-				waits = m.policy().Backoff.start()
+				waits = a.door.member.policy().Backoff.start()
 			}
-			next = c.wait(ctx, m, f, waits.NextBackOff(), &now)
+			next = c.wait(ctx, &a, f, waits.NextBackOff(), &now)
 		}
 		if next != again {
 			return next
 		}
+		a = attempt{place: a.place, index: a.index, door: a.door}
 	}
 }
 
-func (c *call) bid(now time.Time, wait time.Duration) bid {
-	return bid{op: c.op.Name, key: c.key, now: now, wait: wait, pinned: c.pin != ""}
+// bid is what the call asks for at a member: only the last provider that can take
+// it may be waited for.
+func (c *call) bid(m *member, left int, now time.Time) bid {
+	b := bid{op: c.op.Name, class: c.op.Class, now: now, cost: c.cost, pinned: c.pin != ""}
+	if left > 0 {
+		return b
+	}
+	b.wait = m.policy().MaxWait
+	b.pause = b.wait + b.wait/10
+	if !c.deadline.IsZero() {
+		rest := max(c.deadline.Sub(now), 0)
+		b.wait, b.pause = min(b.wait, rest), min(b.pause, rest)
+	}
+	return b
 }
 
 // next is what the table, the history and the policy say after a failed attempt.
-func (c *call) next(ctx context.Context, a *attempt, f *fault.Error, retry int, now time.Time) step {
-	if f.Kind == fault.Canceled || c.holding != nil && c.holding.begun {
+func (c *call) next(a *attempt, f *fault.Error, retry int, now time.Time) step {
+	v := a.verdict
+	if f.Kind == fault.Canceled || c.holding != nil && c.holding.final() {
 		c.end = f.Kind
 		return stop
 	}
-	v := fault.Decide(f, c.op.Safety)
-	v.Failover = v.Failover && !c.unsettled
-	elsewhere := v.Failover && a.left > 0
+	elsewhere := v.Failover && !c.unsettled && a.left > 0
 	if f.Kind == fault.RateLimited && elsewhere && !a.inner() {
-		c.pause(ctx, a.m, now, f)
 		return nextProvider
 	}
 	here := v.Retry && (!a.timedOut || !elsewhere) && !a.inner()
-	switch {
-	case here && retry < a.m.policy().Retries && !c.expired(now):
+	if here && retry < a.door.member.policy().Retries && !c.expired(now) {
 		return again
-	case v.Failover:
+	}
+	return c.giveUp(a, f)
+}
+
+// giveUp goes on with the next provider, where that is allowed.
+func (c *call) giveUp(a *attempt, f *fault.Error) step {
+	if a.verdict.Failover && !c.unsettled {
 		return nextProvider
+	}
+	if a.left > 0 {
+		c.stay(f)
 	}
 	c.end = f.Kind
 	return stop
 }
 
+var (
+	errOnce      = errors.New("the operation is Once: no backup was asked after an attempt that may have acted")
+	errForbidden = errors.New("the operation forbids to ask a backup after that")
+)
+
+// stay notes why a backup that is there isn't asked.
+func (c *call) stay(f *fault.Error) {
+	switch table := fault.Decide(f, c.op.Safety); {
+	case c.nested:
+	case table.Failover && !c.unsettled:
+		c.stayed = errForbidden
+	case c.op.Safety == fault.Once && fault.MayHaveActed(f):
+		c.stayed = errOnce
+	}
+}
+
 // wait sleeps before a retry. Where the retry isn't worth it or not paid for by
 // the budget, the call goes on as if there were none left.
-func (c *call) wait(ctx context.Context, m *member, f *fault.Error, backoff time.Duration, now *time.Time) step {
-	delay, ok := c.delay(m, f, backoff, *now)
+func (c *call) wait(ctx context.Context, a *attempt, f *fault.Error, backoff time.Duration, now *time.Time) step {
+	delay, ok := c.delay(a, f, backoff, *now)
 	if !ok {
-		if fault.Decide(f, c.op.Safety).Failover && !c.unsettled {
-			return nextProvider
-		}
-		c.end = f.Kind
-		return stop
+		return c.giveUp(a, f)
 	}
-	c.emit(ctx, Event{Type: RetryScheduled, Time: *now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: delay, Err: f})
+	c.emit(ctx, Event{Type: RetryScheduled, Time: *now, Provider: c.prefix + a.door.member.name, Attempt: a.number, Delay: delay, Err: f})
 	if err := sleep(ctx, delay); err != nil {
 		c.end, c.cause = fault.Canceled, err
 		return stop
@@ -301,52 +368,41 @@ func (c *call) wait(ctx context.Context, m *member, f *fault.Error, backoff time
 }
 
 // delay is the wait before a retry, and whether the retry is worth it at all.
-func (c *call) delay(m *member, f *fault.Error, d time.Duration, now time.Time) (time.Duration, bool) {
-	if limit := m.policy().Backoff.Max; limit > 0 {
+func (c *call) delay(a *attempt, f *fault.Error, d time.Duration, now time.Time) (time.Duration, bool) {
+	policy := a.door.member.policy()
+	if limit := policy.Backoff.Max; limit > 0 {
 		d = min(d, limit) // the jitter reaches beyond it
 	}
-	d = max(d, f.RetryAfter)
-	if f.RetryAfter > 0 && d > m.policy().MaxWait {
-		return 0, false
+	if f.RetryAfter > 0 {
+		if f.RetryAfter > policy.MaxWait {
+			return 0, false
+		}
+		d = max(d, f.RetryAfter+tenthMore(f.RetryAfter))
+	}
+	if cause, remaining := a.door.shut(c.op.Class, now); cause != nil && remaining > d {
+		if cause != ErrPaused || asked(remaining) > policy.MaxWait {
+			return 0, false
+		}
+		d = remaining + tenthMore(remaining)
 	}
 	if !c.deadline.IsZero() && !now.Add(d).Before(c.deadline) {
 		return 0, false
 	}
-	if cause, remaining := m.shut(now); cause != nil && remaining > d {
-		return 0, false
-	}
-	if k := m.forKey(c.key); k != nil {
-		if cause, remaining := k.shut(now); cause != nil && remaining > d {
-			return 0, false
-		}
-	}
-	return d, m.budget.take()
-}
-
-// patience is how long the last provider that can take the call may wait.
-func (c *call) patience(m *member, left int, now time.Time) time.Duration {
-	if left > 0 {
-		return 0
-	}
-	wait := m.policy().MaxWait
-	if !c.deadline.IsZero() {
-		wait = min(wait, c.deadline.Sub(now))
-	}
-	return max(wait, 0)
+	return d, a.door.budget().take()
 }
 
 // refused goes on with the next provider, but for a call that may have acted at
 // this one.
-func (c *call) refused(ctx context.Context, m *member, err error) step {
+func (c *call) refused(ctx context.Context, a *attempt, err error) step {
 	f, ok := err.(*fault.Error) //nolint:errorlint // made by admit, never wrapped
 	if !ok {
 		c.end, c.cause = fault.Canceled, err
 		return stop
 	}
 	c.add(f)
-	if len(c.g.observers) > 0 {
-		c.changes(ctx, m)
-		c.emit(ctx, Event{Type: Refused, Time: time.Now(), Provider: c.prefix + m.name, Attempt: c.attempts, Delay: f.RetryAfter, Err: f})
+	if c.watch.any() {
+		c.changes(ctx, a.door)
+		c.emit(ctx, Event{Type: Refused, Time: time.Now(), Provider: c.prefix + a.door.member.name, Attempt: c.before + c.attempts, Delay: f.RetryAfter, Err: f})
 	}
 	if c.unsettled {
 		return stop
@@ -355,15 +411,14 @@ func (c *call) refused(ctx context.Context, m *member, err error) step {
 }
 
 // note keeps the answer of an attempt, and what it says about an operation that
-// must not act twice.
-func (c *call) note(f *fault.Error) {
-	if c.op.Safety == fault.Once {
-		switch {
-		case fault.MayHaveActed(f):
-			c.unsettled = true
-		case f.Settles():
-			c.unsettled = false
-		}
+// must not act elsewhere: once an attempt may have acted after which it may not,
+// it stays, until an answer of the same provider says what became of it.
+func (c *call) note(f *fault.Error, v fault.Verdict) {
+	switch {
+	case fault.MayHaveActed(f) && !v.Failover && (f.Kind != fault.Canceled || c.op.Safety == fault.Once):
+		c.unsettled = true
+	case f.Settles():
+		c.unsettled = false
 	}
 	if len(f.Tried) > 0 { // a Group inside: its attempts are ours
 		for _, t := range f.Tried {
@@ -395,20 +450,10 @@ func pauseFor(retryAfter time.Duration) time.Duration {
 	return min(retryAfter, maxPause)
 }
 
-func (c *call) pause(ctx context.Context, m *member, now time.Time, f *fault.Error) {
-	d := pauseFor(f.RetryAfter)
-	e := Event{Type: Paused, Time: now, Provider: c.prefix + m.name, Attempt: c.attempts, Delay: d, Err: f}
-	if k := m.forKey(c.key); k != nil { // it is the key that has too much
-		m, e.Key = k, c.key
-	}
-	m.pause(now, d)
-	c.emit(ctx, e)
-}
-
 // start makes the state of a backoff, which is for one call at one provider.
 func (b Backoff) start() *backoff.ExponentialBackOff {
 	e := backoff.NewExponentialBackOff(backoff.WithInitialInterval(b.Initial), backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(b.Jitter), backoff.WithMaxElapsedTime(0))
+		backoff.WithRandomizationFactor(b.Jitter), backoff.WithMaxElapsedTime(0), backoff.WithMaxInterval(longest))
 	if b.Max > 0 {
 		e.MaxInterval = b.Max
 	}
@@ -416,20 +461,28 @@ func (b Backoff) start() *backoff.ExponentialBackOff {
 }
 
 func (c *call) emit(ctx context.Context, e Event) {
+	if !c.watch.any() {
+		return
+	}
 	e.Op = c.op.Name
-	c.g.emit(ctx, e)
+	if e.Type != StateChanged {
+		e.Class = c.op.Class
+	}
+	c.watch.emit(ctx, e)
 }
 
-// changes tells the observers what the breaker did, after its lock is free.
-func (c *call) changes(ctx context.Context, m *member) {
-	c.changesOf(ctx, m, "")
-	if k := m.forKey(c.key); k != nil {
-		c.changesOf(ctx, k, c.key)
+// changes tells the observers what the breakers did, after their locks are free.
+func (c *call) changes(ctx context.Context, d door) {
+	c.changesOf(ctx, d.member, "")
+	if d.key != nil {
+		c.changesOf(ctx, d.key, c.key)
 	}
 }
 
 func (c *call) changesOf(ctx context.Context, m *member, key string) {
 	for _, ch := range m.takeChanges() {
-		c.emit(ctx, Event{Type: StateChanged, Time: ch.at, Provider: c.prefix + m.name, Key: key, From: ch.from, To: ch.to, Delay: ch.openFor})
+		c.emit(ctx, Event{
+			Type: StateChanged, Time: ch.at, Class: ch.class, Provider: c.prefix + m.name, Key: key, From: ch.from, To: ch.to, Delay: ch.openFor,
+		})
 	}
 }

@@ -2,51 +2,59 @@ package resilience
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
 // attemptContext is the context of one attempt. Its deadline costs nothing
-// until somebody asks for Done; then it becomes a real context.WithDeadline.
-// It also is the frame by which a Group inside a Group of the same operation
-// finds the outer one. A pin is for the call that it was made for, not for what its
-// provider calls.
+// until somebody asks for Done; then it becomes a real one.
 type attemptContext struct {
-	context.Context //nolint:containedctx // it is one: the caller's
-	frame
+	context.Context        //nolint:containedctx // it is one: the caller's
+	marks           *marks // those of the call, but for what is for this call alone
+	door            door
+	nest            *nest // where the member is made of providers
+	hold            *hold // where the attempt may outlive the call: only its timer ends it
+	observed        bool
 
 	mu       sync.Mutex
+	ended    bool
+	beaten   bool            // by a second attempt beside it
+	cost     int             // what it has taken of the rate limits
 	deadline time.Time       // ours; zero where the caller's comes first
-	handed   bool            // somebody has seen the deadline: it can't be lifted
 	timed    context.Context //nolint:containedctx // what it becomes
 	cancel   context.CancelFunc
-	ended    bool
-	inner    *report
+	exchange *fault.Exchange
 }
 
-// report is what a Group inside the attempt has to say; without one there is
-// none.
-type report struct {
-	path     string
+// nest is what a Group inside must know of the outer attempt, and what it has to
+// say to it.
+type nest struct {
+	made    *Control // whom the member is made of
+	prefix  string   // path of the member, with a slash
+	pin     string   // the rest of a pinned path
+	cost    int
+	number  int       // of the next attempt in the whole call, from 1
+	left    int       // providers that could still take the call, in all outer Groups
+	callers time.Time // the caller's deadline
+	total   time.Time // the earliest total deadline of a Group
+	watch   *watchers
+
+	// What calls inside have said, under attemptContext.mu.
+	entered  bool
 	attempts int
-}
-
-// frame is what an inner Group must know of the outer one, fixed at the start.
-type frame struct {
-	op       string
-	prefix   string    // path of the member, with a slash
-	pin      string    // the rest of a pinned path
-	marks    *marks    // those of the call, but for the pin
-	number   int       // of this attempt in the whole call, from 1
-	left     int       // providers that could still take the call, in all outer Groups
-	callers  time.Time // the caller's deadline
-	total    time.Time // that, or the earliest total deadline of a Group
-	outlives bool      // the attempt may outlive the call: only its timer ends it
+	path     string
 }
 
 // marks are what a context says about the calls under it: one value, so that a
 // call looks once. They are never changed.
-type marks struct{ tenant, key, pin string }
+type marks struct {
+	tenant, key string
+	pin         string // this and cost are not for what a provider calls
+	cost        int
+}
 
 var noMarks = &marks{}
 
@@ -70,6 +78,36 @@ func marksOf(ctx context.Context) (*marks, *attemptContext) {
 		}
 	}
 	return a.marks, a
+}
+
+// around is the attempt that a call of this Group under ctx would run inside:
+// one that goes on, at a member that is made of it.
+func (g *Control) around(a *attemptContext) *nest {
+	if a == nil || a.nest == nil || a.nest.made.identity() != g.identity() {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		return nil
+	}
+	return a.nest
+}
+
+// Nested reports whether a call under ctx would run inside the attempt of another
+// Group, at a member that is made of this one: what a Client does when nobody
+// answers (a queue, a stale answer) is then left to the outermost one.
+func (g *Control) Nested(ctx context.Context) bool {
+	_, a := marksOf(ctx)
+	return g.around(a) != nil
+}
+
+// Nested reports the same to what lies around a Client's calls and doesn't know
+// its Group, such as a cache: whether ctx is that of an attempt at a member which
+// is made of providers.
+func Nested(ctx context.Context) bool {
+	_, a := marksOf(ctx)
+	return a != nil && a.nest != nil && a.nest.made.around(a) != nil
 }
 
 func withMarks(ctx context.Context, change func(*marks)) context.Context {
@@ -115,58 +153,79 @@ func Pin(ctx context.Context, path string) context.Context {
 	return withMarks(ctx, func(m *marks) { m.pin = path })
 }
 
-// enter notes that another Group runs inside this attempt: its own limits rule,
-// so ours is lifted where nobody has seen it yet.
-func (a *attemptContext) enter() {
+// report notes what a call inside has come to; several add up.
+func (a *attemptContext) report(path string, attempts int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.inner = &report{}
-	if a.handed || a.outlives {
+	a.nest.entered = true
+	a.nest.attempts += attempts
+	a.nest.number += attempts
+	if path != "" {
+		a.nest.path = path
+	}
+}
+
+// Note and Alive make it a [fault.Attempt].
+func (a *attemptContext) Note(f func(*fault.Exchange)) {
+	if !a.observed {
 		return
 	}
-	a.deadline = time.Time{}
-	if !a.total.Equal(a.callers) {
-		a.deadline = a.total
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ended {
+		return
+	}
+	if a.exchange == nil {
+		a.exchange = &fault.Exchange{}
+	}
+	f(a.exchange)
+}
+
+func (a *attemptContext) Alive() {
+	if a.hold != nil {
+		a.hold.alive()
 	}
 }
 
-func (a *attemptContext) leave(path string, attempts int) {
+// noted is a copy of what was noted so far.
+func (a *attemptContext) noted() *fault.Exchange {
+	if !a.observed {
+		return nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.inner = &report{path, attempts}
-}
-
-func (a *attemptContext) inside() *report {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.inner
+	if a.exchange == nil {
+		return nil
+	}
+	e := *a.exchange
+	e.Units = maps.Clone(e.Units)
+	return &e
 }
 
 // Deadline is ours, or the caller's where that comes first.
 func (a *attemptContext) Deadline() (time.Time, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.deadline.IsZero() {
 		return a.Context.Deadline()
 	}
-	a.handed = true
 	return a.deadline, true
 }
 
-// Done makes the deadline real.
+// Done makes the deadline, and the end of the attempt, real.
 func (a *attemptContext) Done() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.timed != nil {
-		return a.timed.Done()
-	}
-	if a.deadline.IsZero() {
+	if a.hold != nil {
 		return a.Context.Done()
 	}
-	a.handed = true
-	a.timed, a.cancel = context.WithDeadlineCause(a.Context, a.deadline, ErrTimeout)
-	if a.ended {
-		a.cancel()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.timed == nil {
+		if a.deadline.IsZero() {
+			a.timed, a.cancel = context.WithCancel(a.Context)
+		} else {
+			a.timed, a.cancel = context.WithDeadlineCause(a.Context, a.deadline, ErrTimeout)
+		}
+		if a.ended {
+			a.cancel()
+		}
 	}
 	return a.timed.Done()
 }
@@ -178,13 +237,13 @@ func (a *attemptContext) Err() error {
 	if a.timed != nil {
 		return a.timed.Err()
 	}
-	if err := a.Context.Err(); err != nil || a.deadline.IsZero() {
+	if err := a.Context.Err(); err != nil {
 		return err
 	}
 	if a.ended {
 		return context.Canceled
 	}
-	if !time.Now().Before(a.deadline) {
+	if !a.deadline.IsZero() && !time.Now().Before(a.deadline) {
 		return context.DeadlineExceeded
 	}
 	return nil
@@ -194,7 +253,7 @@ func (a *attemptContext) Err() error {
 // would need a goroutine to watch this one.
 func (a *attemptContext) Value(key any) any {
 	switch key.(type) {
-	case marksKey, attemptKey:
+	case marksKey, attemptKey, fault.AttemptKey:
 		return a
 	}
 	a.mu.Lock()
@@ -207,21 +266,12 @@ func (a *attemptContext) Value(key any) any {
 }
 
 // end cancels what the attempt has left behind.
-func (a *attemptContext) end() *report {
+func (a *attemptContext) end() {
 	a.mu.Lock()
 	a.ended = true
-	cancel, inner := a.cancel, a.inner
+	cancel := a.cancel
 	a.mu.Unlock()
 	if cancel != nil {
 		cancel()
 	}
-	return inner
-}
-
-// Nested reports whether a call of that operation under ctx would run inside the
-// attempt of another Group: what a Client does when nobody answers (a queue, a
-// stale answer) is then left to the outermost one.
-func Nested(ctx context.Context, op string) bool {
-	_, outer := marksOf(ctx)
-	return outer != nil && outer.op == op
 }

@@ -44,16 +44,44 @@ func (m Mode) String() string {
 // their state and changes it at run time. Providers are named by their path,
 // "eu/ses" for one in a Group inside the Group. It is safe for concurrent use.
 type Control struct {
-	policy    atomic.Pointer[Policy]
-	members   []*member
-	observers []Observer
-	starters  []Starter
-	injectors []Injector
-	turn      atomic.Uint64 // of RoundRobin
+	policy  atomic.Pointer[Policy]
+	members []*member
+	watch   *watchers
+	whole   *Control      // that it is a part of
+	turn    atomic.Uint64 // of RoundRobin
 }
 
-// controlled is a Client that shows the Control of its Group.
-type controlled interface{ Control() *Control }
+// controlled is a Client that shows the Control of its Group, grouped what embeds
+// one.
+type (
+	controlled interface{ Control() *Control }
+	grouped    interface{ control() *Control }
+)
+
+func (g *Control) control() *Control { return g }
+
+// PartOf makes the Group one of many that are one provider to whoever is around
+// them, as those of a transport are that has one for each host. Whole is the
+// Control that this provider shows, and may be the zero value. It must be called
+// before the first call.
+func (g *Control) PartOf(whole *Control) { g.whole = whole }
+
+func (g *Control) identity() *Control {
+	if g.whole != nil {
+		return g.whole
+	}
+	return g
+}
+
+// Members names the providers in order of preference, each a path for [Pin]. One
+// that is made of providers is one here; [Control.Inspect] shows what it is made of.
+func (g *Control) Members() []string {
+	names := make([]string, 0, len(g.members))
+	for _, m := range g.members {
+		names = append(names, m.name)
+	}
+	return names
+}
 
 // find is the member of that path.
 func (g *Control) find(path string) (*member, error) {
@@ -72,8 +100,8 @@ func (g *Control) search(path string) *member {
 		if !nested {
 			return m
 		}
-		if in, ok := m.inner.(controlled); ok {
-			return in.Control().search(rest)
+		if m.inner.is() {
+			return m.inner.search(rest)
 		}
 	}
 	return nil
@@ -136,14 +164,14 @@ func (m *member) wake() {
 // it opens after half as many failures. An unknown provider is ignored.
 func (g *Control) Warn(path string, d time.Duration) {
 	if m, err := g.find(path); err == nil && d > 0 {
-		raise(&m.warnedUntil, int64(time.Since(m.base)+d))
+		storeMax(&m.warnedUntil, int64(time.Since(m.base)+min(d, longest)))
 	}
 }
 
 // SetPolicy puts another policy in force for all providers, also for those that
 // had one of their own. The state stays: what is open or paused stays so for as
-// long as it would have, attempts that run keep their slots; a breaker's counts
-// begin anew. Groups inside the Group keep theirs.
+// long as it would have, attempts that run keep their slots. A breaker's counts
+// begin anew where its policy is another. Groups inside the Group keep theirs.
 func (g *Control) SetPolicy(p Policy) error {
 	if err := p.Validate(); err != nil {
 		return err
@@ -151,10 +179,11 @@ func (g *Control) SetPolicy(p Policy) error {
 	if err := g.checkWeights(p); err != nil {
 		return err
 	}
-	g.policy.Store(&p)
+	own := p.owned()
+	g.policy.Store(&own)
 	for _, m := range g.members {
-		if m.inner == nil {
-			m.setPolicy(p)
+		if !m.inner.is() {
+			m.setPolicy(own)
 		}
 	}
 	return nil
@@ -178,6 +207,9 @@ func (g *Control) checkWeights(p Policy) error {
 // is fit for JSON.
 type Snapshot struct {
 	Name string `json:"name"`
+	// Class is that of the breaker which OpenUntil is of; the rest is the
+	// provider's, and stands where Class is empty.
+	Class string `json:"class,omitempty"`
 	// OpenUntil and PausedUntil are instants; zero where it is neither.
 	OpenUntil   time.Time `json:"open_until,omitzero"`
 	PausedUntil time.Time `json:"paused_until,omitzero"`
@@ -188,19 +220,23 @@ type Snapshot struct {
 func (g *Control) Snapshot() []Snapshot {
 	var all []Snapshot
 	for _, m := range g.members {
-		if in, ok := m.inner.(controlled); ok {
-			for _, s := range in.Control().Snapshot() {
+		if m.inner.is() {
+			for _, s := range m.inner.Snapshot() {
 				s.Name = m.prefix + s.Name
 				all = append(all, s)
 			}
 		}
-		s := Snapshot{Name: m.name, Mode: Mode(m.mode.Load())}
-		s.OpenUntil, s.PausedUntil = m.instant(m.openUntil.Load()), m.instant(m.pausedUntil.Load())
-		if s.PausedUntil.Before(time.Now()) {
-			s.PausedUntil = time.Time{}
-		}
-		if s != (Snapshot{Name: m.name}) {
-			all = append(all, s)
+		for i, b := range *m.breakers.Load() {
+			s := Snapshot{Name: m.name, Class: b.class, OpenUntil: m.instant(b.openUntil.Load())}
+			if i == 0 {
+				s.Mode = Mode(m.mode.Load())
+				if until := m.instant(m.pausedUntil.Load()); until.After(time.Now()) {
+					s.PausedUntil = until
+				}
+			}
+			if s != (Snapshot{Name: m.name, Class: b.class}) {
+				all = append(all, s)
+			}
 		}
 	}
 	return all
@@ -223,20 +259,14 @@ func (g *Control) Restore(all []Snapshot) {
 		if err != nil {
 			continue
 		}
-		if s.Mode < modes {
+		if s.Mode < modes && s.Class == "" {
 			m.mode.Store(uint32(s.Mode))
 		}
 		if d := s.PausedUntil.Sub(now); d > 0 {
-			m.pause(now, min(d, maxPause))
+			storeMax(&m.pausedUntil, int64(now.Sub(m.base)+min(d, maxPause+maxPause/10)))
 		}
-		if b := m.policy().Breaker; b.on() && !s.OpenUntil.IsZero() {
-			m.reopen(min(s.OpenUntil.Sub(now), b.OpenFor+time.Duration(b.Jitter*float64(b.OpenFor))))
+		if p := m.policy().Breaker; p.on() && !s.OpenUntil.IsZero() {
+			m.reopen(s.Class, min(s.OpenUntil.Sub(now), p.OpenFor+time.Duration(p.Jitter*float64(p.OpenFor))))
 		}
 	}
-}
-
-// reopen is an open breaker for that long, or a half-open one where that is past.
-func (m *member) reopen(d time.Duration) {
-	m.openUntil.Store(max(int64(time.Since(m.base)+d), 1))
-	m.setPolicy(*m.policy())
 }

@@ -33,7 +33,10 @@ type Explanation struct {
 // policy, at a provider that has a backup behind it, without doing it. Budget,
 // deadlines and history, which only a call has, may allow less.
 func Explain(p Policy, op Op, err error) Explanation {
-	v := fault.Decide(err, op.Safety)
+	var v fault.Verdict
+	if err != nil {
+		v = op.verdict(faultOf(err))
+	}
 	e := Explanation{
 		Kind: fault.KindOf(err), MayHaveActed: fault.MayHaveActed(err),
 		Failover: v.Failover, Count: v.Count && p.Breaker.on(), Queue: v.Queue,
@@ -51,6 +54,13 @@ func Explain(p Policy, op Op, err error) Explanation {
 		e.MinWait, e.MaxWait = p.Backoff.between(after)
 	}
 	return e
+}
+
+func faultOf(err error) *fault.Error {
+	if f, ok := fault.As(err); ok {
+		return f
+	}
+	return &fault.Error{Kind: fault.KindOf(err), Err: err}
 }
 
 // between is the shortest and the longest wait.

@@ -15,20 +15,22 @@ func (c *call) stamp(a *attempt, err error) *fault.Error {
 		if err != error(e) { // keep what was wrapped around it
 			f.Err = err
 		}
+	} else if classify := a.door.member.classify; classify != nil {
+		f.Kind = classify(err)
 	}
 	path := f.Provider // of the inner one, where the provider is made of providers
-	f.Op, f.Provider = c.op.Name, a.m.name
+	f.Op, f.Provider = c.op.Name, a.door.member.name
 	if !a.inner() {
 		f.Attempts, f.Tried = 0, nil
 		return f
 	}
 	if path != "" {
-		f.Provider = a.m.prefix + path
+		f.Provider = a.door.member.prefix + path
 	}
 	f.Tried = slices.Clone(f.Tried)
 	for i, t := range f.Tried {
 		n := *t
-		n.Provider = a.m.prefix + t.Provider
+		n.Provider = a.door.member.prefix + t.Provider
 		f.Tried[i] = &n
 	}
 	return f
@@ -38,6 +40,7 @@ func (c *call) stamp(a *attempt, err error) *fault.Error {
 // caller must know first stands first.
 var rank = []fault.Kind{
 	fault.Uncertain, fault.Unknown, fault.Unavailable, fault.RateLimited, fault.Exhausted, fault.Denied, fault.Unsupported,
+	fault.Conflict, fault.Rejected, fault.NotFound, fault.Invalid, // after which only [Op.Decide] lets a backup be asked
 }
 
 // failure is the error of the whole call.
@@ -55,10 +58,15 @@ func (c *call) failure() error {
 		if f.Local {
 			return f // shared: see refusals
 		}
-		f.Attempts = c.attempts
+		if f.Attempts = c.attempts; c.stayed != nil {
+			f.Err = staying{f.Err, c.stayed}
+		}
 		return f
 	}
 	e := &fault.Error{Kind: kind, Op: c.op.Name, Attempts: c.attempts, Tried: c.tried(), Err: c.cause, Local: c.attempts == 0}
+	if e.Err == nil {
+		e.Err = c.stayed
+	}
 	for _, t := range e.Tried {
 		if t.RetryAfter > 0 && (e.RetryAfter == 0 || t.RetryAfter < e.RetryAfter) {
 			e.RetryAfter = t.RetryAfter
@@ -83,3 +91,15 @@ func (c *call) worst() fault.Kind {
 	}
 	return fault.Unknown
 }
+
+// staying is the cause of a fault, and why no backup was asked.
+type staying struct{ cause, why error }
+
+func (s staying) Error() string {
+	if s.cause == nil {
+		return s.why.Error()
+	}
+	return s.cause.Error() + "; " + s.why.Error()
+}
+
+func (s staying) Unwrap() error { return s.cause }

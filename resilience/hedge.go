@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
@@ -28,10 +27,11 @@ type Hedge struct {
 
 func (h Hedge) on() bool { return h.After > 0 }
 
-// errLost is the cause of a context whose attempt lost to the other one.
+// errLost is the cause of a second attempt's context that lost to the first.
 var errLost = errors.New("the other attempt answered first")
 
-// hedging is what a hedged call shares with its second attempts.
+// hedging is what a hedged call shares with its second attempts. Nothing outside
+// this file looks into it.
 type hedging struct {
 	second tryFunc
 	won    bool // the second attempt's result is the call's
@@ -64,14 +64,18 @@ func hedged[P, A, R any](ctx context.Context, g *Group[P], op Op, method func(P,
 	return result, nil
 }
 
-// rival is a second attempt under way, in the goroutine of a timer.
+// rival is a second attempt beside a first, in the goroutine of a timer.
 type rival struct {
-	c      call // its own: the first attempt's goes on
-	a      attempt
-	try    tryFunc
-	cancel context.CancelCauseFunc // of the first attempt
-	done   chan struct{}
-	began  atomic.Bool
+	c     call // its own: the first attempt's goes on
+	a     attempt
+	try   tryFunc
+	first *attemptContext
+	done  chan struct{}
+
+	mu     sync.Mutex
+	over   bool // the first is
+	cancel context.CancelCauseFunc
+	made   int // attempts
 
 	// Valid after done.
 	fault    *fault.Error
@@ -79,87 +83,106 @@ type rival struct {
 	panicked any
 }
 
-// race makes the first attempt, and the second where that takes long.
-func (h *hedging) race(ctx, actx context.Context, c *call, a *attempt, try tryFunc) error {
-	first, cancelFirst := context.WithCancelCause(actx)
-	defer cancelFirst(nil)
-	second, cancelSecond := context.WithCancelCause(ctx)
-	place := c.rivalPlace(a)
-	m := c.member(place)
-	r := &rival{
-		c: call{
-			g: c.g, op: c.op, marks: c.marks, key: c.key, order: c.order, outer: c.outer, pin: c.pin, prefix: c.prefix, behind: c.behind,
-			callers: c.callers, deadline: c.deadline, attempts: c.attempts,
-		},
-		a: attempt{m: m, place: place, index: c.order.at(place), left: a.left}, try: h.second, cancel: cancelFirst, done: make(chan struct{}),
+// race makes the first attempt, and a second one where that takes long.
+func (c *call) race(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
+	place, ok := c.rivalPlace(a)
+	if !ok {
+		return c.carryOut(ctx, a, try)
 	}
-	timer := time.AfterFunc(a.m.hedgeAfter(), func() { r.run(second) })
+	r := &rival{c: *c, try: c.hedging.second, first: a.ctx, done: make(chan struct{})}
+	r.c.hedging, r.c.first, r.c.more = nil, nil, nil
+	r.a = attempt{place: place, index: c.order.at(place), left: a.left, door: c.member(place).doorOf(c.key)}
+	timer := time.AfterFunc(a.door.member.hedgeAfter(), func() { r.run(ctx) })
 	defer func() { // also where the first attempt panics
 		timer.Stop()
-		cancelSecond(errLost)
+		r.stop()
 	}()
-	err := c.once(first, a, try)
-	lost := context.Cause(first) == errLost
-	if timer.Stop() || err == nil || ctx.Err() != nil {
-		c.attempts += r.made()
-		return err
+	f := c.carryOut(ctx, a, try)
+	if timer.Stop() || f == nil || ctx.Err() != nil {
+		c.attempts += r.stop()
+		return f
 	}
 	<-r.done // it has its own time limit
-	c.attempts += r.made()
+	c.attempts += r.made
 	switch {
 	case r.panicked != nil:
 		panic(r.panicked)
 	case r.answered:
-		a.rival, a.lost, h.won = m.name, lost, true
+		c.path, c.hedging.won = r.c.path, true
+		return nil
 	case r.fault != nil:
-		c.note(r.fault)
-		if place != a.place && !fault.Decide(r.fault, c.op.Safety).Retry {
+		c.note(r.fault, r.a.verdict)
+		if place != a.place && !r.a.verdict.Retry {
 			c.spent |= 1 << place
 		}
 	}
-	return err
+	return f
 }
 
-// rivalPlace is where a second attempt goes.
-func (c *call) rivalPlace(a *attempt) int {
-	if c.pin != "" {
-		return a.place
-	}
-	now := time.Now()
-	for p := a.place + 1; p < c.order.n; p++ {
-		if m := c.member(p); m.inner == nil && m.ready(now, c.key) > 0 {
-			return p
+// rivalPlace is where a second attempt goes, if the operation allows one.
+func (c *call) rivalPlace(a *attempt) (int, bool) {
+	v := c.op.verdict(ambiguous)
+	if c.pin == "" && v.Failover {
+		now := time.Now()
+		for p := a.place + 1; p < c.order.n; p++ {
+			if m := c.member(p); !m.inner.is() && m.doorOf(c.key).ready(c.op.Class, now) > 0 {
+				return p, true
+			}
 		}
 	}
-	return a.place
+	return a.place, v.Retry
 }
 
 // run makes the second attempt, unless a limit or the budget is against it.
 func (r *rival) run(ctx context.Context) {
 	defer close(r.done)
-	m := r.a.m
-	if ctx.Err() != nil || !m.budget.take() {
+	r.mu.Lock()
+	if ctx, r.cancel = context.WithCancelCause(ctx); r.over {
+		r.cancel(errLost)
+	}
+	r.mu.Unlock()
+	defer r.cancel(nil)
+	if ctx.Err() != nil || !r.a.door.budget().take() {
 		return
 	}
-	p, err := m.admit(ctx, r.c.bid(time.Now(), 0))
-	if err != nil {
+	b := bid{op: r.c.op.Name, class: r.c.op.Class, now: time.Now(), cost: r.c.cost, pinned: r.c.pin != ""}
+	if err := r.a.door.admit(ctx, &b, &r.a.permit); err != nil {
 		return
 	}
-	r.a.permit = p
-	r.began.Store(true)
+	r.mu.Lock()
+	r.made = 1
+	r.mu.Unlock()
 	defer func() { r.panicked = recover() }()
 	r.fault = r.c.attempt(ctx, &r.a, r.try)
 	if r.answered = r.fault == nil; r.answered {
-		r.cancel(errLost)
+		r.first.beat()
 	}
 }
 
-// made is how many attempts it was.
-func (r *rival) made() int {
-	if r.began.Load() {
-		return 1
+// stop ends the second attempt, or keeps it from beginning, and returns how many
+// attempts it was.
+func (r *rival) stop() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	if r.cancel != nil {
+		r.cancel(errLost)
 	}
-	return 0
+	return r.made
+}
+
+// beat ends an attempt whose rival has answered.
+func (a *attemptContext) beat() {
+	a.mu.Lock()
+	a.beaten = true
+	a.mu.Unlock()
+	a.end()
+}
+
+func (a *attemptContext) isBeaten() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.beaten
 }
 
 // latencies are a provider's last ones.

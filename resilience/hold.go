@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,112 +12,179 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
-// holding is what Stream and Keep share with the call over all its attempts.
+// holding is what Stream, Keep and Upload share with the call over all its
+// attempts.
 type holding struct {
 	hold     *hold // of the attempt that runs, or ran last
+	stream   bool  // silence counts from the attempt's start
 	body     bool  // it lasts until the body's Close
 	begun    bool  // the caller has seen something: nobody else may be asked
 	consumer bool  // the consumer's code is running
+	single   bool  // what is sent can be had once
+	sent     bool  // and has been
 	ended    func(failed error, canceled bool)
 }
 
+// final reports whether no other attempt can be made.
+func (h *holding) final() bool { return h.begun || h.sent }
+
 // hold is the context of an attempt that outlives the answer's beginning. Its
-// time limit is a timer that can be stopped, since a deadline that was handed
+// time limits are a timer that can be stopped, since a deadline that was handed
 // out can't be lifted.
 type hold struct {
 	attempt *attemptContext
 	caller  context.Context //nolint:containedctx // of one call, to tell who ended it
 	cancel  context.CancelCauseFunc
+	path    string
+	number  int
+	limit   time.Duration // of an attempt
+	start   time.Time
+	began   time.Duration // until the first item
+	permit  permit        // the attempt's, until it ends or is kept
+	life    atomic.Int64  // the last sign of life, in nanoseconds since start
+
+	mu      sync.Mutex
 	timer   *time.Timer
-	expired atomic.Bool
-	silence time.Duration
-	permit  permit // the attempt's, until it ends or is kept
+	by      time.Time     // when the answer must have begun; zero where it has
+	silence time.Duration // between two signs of life; zero for no limit
+	stall   time.Duration // between two items, once the answer has begun
+	item    time.Time     // the last one
+	resting bool
+	expired bool
 }
 
 // start gives the attempt a context that only the timer, the caller and end
 // cancel.
-func (h *holding) start(ctx context.Context, a *attempt) {
+func (h *holding) start(ctx context.Context, c *call, a *attempt) {
 	held, cancel := context.WithCancelCause(ctx)
-	a.ctx.Context = held
-	o := &hold{attempt: a.ctx, caller: ctx, cancel: cancel, permit: a.permit}
-	if a.m.inner == nil {
-		o.silence = a.m.policy().Silence
+	o := &hold{
+		attempt: a.ctx, caller: ctx, cancel: cancel, permit: a.permit, start: a.permit.start, by: a.ours,
+		path: c.prefix + a.door.member.name, number: a.number, limit: c.full(a.door.member),
 	}
-	limit := time.Duration(1<<63 - 1)
-	if !a.ours.IsZero() {
-		limit = a.ours.Sub(a.permit.start)
+	a.ctx.Context, a.ctx.hold = held, o
+	if h.hold = o; h.stream && !a.inner() {
+		o.silence, o.stall = a.door.member.policy().Silence, a.door.member.policy().Stall
 	}
-	o.timer = time.AfterFunc(limit, func() {
-		o.expired.Store(true)
-		cancel(ErrTimeout)
-	})
-	h.hold = o
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	o.timer = time.AfterFunc(o.due(now), o.fire)
+}
+
+// due is how long the timer may sleep.
+func (o *hold) due(now time.Time) time.Duration {
+	d := longest
+	if !o.by.IsZero() {
+		d = o.by.Sub(now)
+	} else if o.stall > 0 {
+		d = min(d, o.item.Add(o.stall).Sub(now))
+	}
+	if o.silence > 0 {
+		d = min(d, o.start.Add(time.Duration(o.life.Load())+o.silence).Sub(now))
+	}
+	return d
+}
+
+// fire ends the attempt, unless there was a sign of life since the timer was set.
+func (o *hold) fire() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.resting {
+		return
+	}
+	if d := o.due(time.Now()); d > 0 {
+		o.timer.Reset(d)
+		return
+	}
+	o.expired = true
+	o.cancel(ErrTimeout)
+}
+
+func (o *hold) alive() { o.life.Store(int64(time.Since(o.start))) }
+
+// watch begins the limits anew, from now; change sets others first. Rest stops
+// them while the caller works, and reports whether it was in time.
+func (o *hold) watch(change func(*hold)) {
+	o.alive()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	o.item, o.resting = now, o.expired
+	if change != nil {
+		change(o)
+	}
+	if !o.expired {
+		o.timer.Reset(o.due(now))
+	}
+}
+
+func (o *hold) rest() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.resting = true
+	o.timer.Stop()
+	return !o.expired
+}
+
+// silent is the limit on silence, which is the inner Client's where there is one.
+func (o *hold) limitSilence(silence time.Duration) func(*hold) {
+	if o.attempt.nest != nil {
+		silence = 0
+	}
+	return func(o *hold) { o.by, o.silence = time.Time{}, silence }
+}
+
+// end releases the context.
+func (o *hold) end() {
+	o.rest()
+	o.cancel(context.Canceled)
+	o.attempt.end()
 }
 
 // end ends an attempt that keeps nothing, and dates its time limit to when the
 // timer fired.
 func (h *holding) end(a *attempt, now time.Time) {
+	timely := h.hold.rest()
 	h.hold.end()
-	a.inside = a.ctx.inside()
 	a.permit = h.hold.permit
-	if a.ours = (time.Time{}); h.hold.expired.Load() {
+	if a.ours = (time.Time{}); !timely {
 		a.ours = now
 	}
 }
 
 // keep leaves the attempt to whoever has the body.
-func (h *holding) keep(ctx context.Context, c *call, a *attempt) {
-	after := &call{g: c.g, op: c.op, key: c.key, prefix: c.prefix, attempts: c.attempts}
+func (h *holding) keep(c *call, a *attempt) {
+	after := &call{g: c.g, op: c.op, watch: c.watch, key: c.key, prefix: c.prefix}
 	o := h.hold
 	o.permit.early()
 	a.permit = o.permit
 	kept := *a
 	h.ended = func(failed error, canceled bool) {
-		f, outcome, now := (*fault.Error)(nil), error(nil), time.Now()
+		f, say, now := (*fault.Error)(nil), good, time.Now()
 		switch {
 		case canceled:
-			outcome = errExcluded
+			say = silent
 		case failed != nil:
-			f, outcome = after.stamp(&kept, failed), errFailure
+			f, say = after.stamp(&kept, failed), bad
 		}
 		o.end()
-		kept.permit.end(outcome, now)
-		if len(after.g.observers) > 0 {
-			after.ended(ctx, &kept, now, f)
+		kept.permit.end(say, now)
+		if after.watch.any() {
+			after.tell(&kept, now, f)
 		}
 	}
-}
-
-// wait starts the limit on silence, which is the inner one's where there is a
-// Group inside; rest stops it while the consumer works, and reports whether it
-// was in time.
-func (o *hold) wait() {
-	if o.silence > 0 && o.attempt.inside() == nil {
-		o.timer.Reset(o.silence)
-	}
-}
-
-func (o *hold) rest() bool {
-	o.timer.Stop()
-	return !o.expired.Load()
-}
-
-// end releases the context.
-func (o *hold) end() {
-	o.timer.Stop()
-	o.cancel(context.Canceled)
-	o.attempt.end()
 }
 
 // Stream is [Call] for a method that yields. Another provider is asked only
 // before the first item has reached the consumer; an error after it ends the
-// stream. The attempt's time limit is that to the first item, then
-// [Policy.Silence] rules, which doesn't run while the consumer holds an item.
+// stream. The attempt's time limit is that to the first item; [Policy.Silence]
+// limits the time between two signs of life from the start on, [Policy.Stall] that
+// between two items. None runs while the consumer holds an item.
 // Ranging twice calls twice. An error is the last that is yielded. An item that
 // has a method Answered(provider string, attempts int) is told who sent it.
 func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P, context.Context, A) iter.Seq2[T, error], arg A) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		h, stopped := &holding{}, false
+		h, stopped := &holding{stream: true}, false
 		_, _, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
 			o := h.hold
 			for v, err := range method(g.providers[i], ctx, arg) {
@@ -126,10 +192,13 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 				if err != nil {
 					return err
 				}
-				if o.attempt.inside() == nil { // else the inner one has said so
-					stamp(v, strings.TrimSuffix(o.attempt.prefix, "/"), o.attempt.number)
+				if o.attempt.nest == nil { // else the inner one has said so
+					stamp(v, o.path, o.number)
 				}
-				o.permit.early()
+				if !h.begun {
+					o.began = time.Since(o.start)
+					o.permit.early()
+				}
 				h.begun, h.consumer = true, true
 				more := yield(v, nil)
 				h.consumer = false
@@ -137,7 +206,7 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 					stopped = true
 					return nil
 				}
-				o.wait()
+				o.watch(func(o *hold) { o.by = time.Time{} })
 			}
 			return o.cutOff()
 		})
@@ -164,6 +233,11 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 	var result R
 	b := &body{}
 	h := &holding{body: true}
+	defer func() {
+		if b.ended == nil { // nobody gets it, also after a panic of an observer
+			b.discard()
+		}
+	}()
 	path, attempts, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
 		b.discard()
 		r, rc, err := fn(ctx, g.providers[i])
@@ -181,10 +255,11 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 		return nil
 	})
 	if err != nil {
-		b.discard()
 		var none R
 		return none, nil, err
 	}
+	o := h.hold
+	b.silence = o.limitSilence(o.permit.rules.policy.Silence)
 	b.ended, b.op, b.path = h.ended, op.Name, path
 	stamp(result, path, attempts)
 	return result, b, nil
@@ -195,6 +270,7 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 type body struct {
 	rc       io.ReadCloser
 	hold     *hold
+	silence  func(*hold)
 	op, path string
 	ended    func(failed error, canceled bool)
 	failed   atomic.Pointer[fault.Error] // the first that went wrong
@@ -212,18 +288,18 @@ func (b *body) discard() {
 
 // Read gives a fault that names the provider where the body breaks off.
 func (b *body) Read(p []byte) (int, error) {
-	b.hold.wait()
+	b.hold.watch(b.silence)
 	n, err := b.rc.Read(p)
-	b.hold.rest()
+	timely := b.hold.rest()
 	if err == nil || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return n, err
 	}
 	f := &fault.Error{Kind: fault.Uncertain, Provider: b.path, Op: b.op, Err: err}
 	switch {
-	case b.hold.expired.Load():
-		f.Err = timeoutError{err}
+	case !timely:
+		f.Err = endedBy(ErrTimeout, err)
 	case b.hold.caller.Err() != nil:
-		f.Kind = fault.Canceled
+		f.Kind, f.Err = fault.Canceled, endedBy(b.hold.caller.Err(), err)
 	}
 	b.failed.CompareAndSwap(nil, f)
 	return n, f

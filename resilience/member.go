@@ -2,6 +2,8 @@ package resilience
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,65 +11,143 @@ import (
 	"github.com/smilefactory/integrations/fault"
 )
 
-// member is the state of one provider, or of one key at a provider. gobreaker is
-// the state machine of its breaker; the gate in front of it (mode, openUntil,
-// pausedUntil) adds what gobreaker has not, and answers without a lock or an
-// allocation while it is shut.
+// member is the state of one provider, or of one key at a provider. The gate in
+// front of it (mode, pause and each breaker's openUntil) answers without a lock
+// or an allocation while it is shut.
 type member struct {
-	name   string
-	prefix string    // name with a slash
-	inner  Inspector // set where the provider is itself made of providers
+	name     string
+	prefix   string // name with a slash
+	inner    inner
+	classify func(error) fault.Kind
+	observed bool
+	base     time.Time // instants are nanoseconds since then
 
-	rules atomic.Pointer[rules]
-
-	base        time.Time // the gate's instants are nanoseconds since then
-	openUntil   atomic.Int64
+	rules       atomic.Pointer[rules]
+	breakers    atomic.Pointer[[]*breaker] // the empty class's first
 	pausedUntil atomic.Int64
 	warnedUntil atomic.Int64
 	mode        atomic.Uint32
-	inARow      atomic.Int64 // failures, however far apart
-	inFlight    atomic.Int64
+	hasChanged  atomic.Bool
+	unreachable atomic.Int64 // fault.Unavailable in a row, whatever the class
 	budget      budget
-	refusals    refusals
-	latencies   latencies
 
-	observed bool
-	changed  atomic.Bool
-	mu       sync.Mutex
-	changes  []change
-	idle     chan struct{} // closed when the last attempt of a drained member ends
+	_        [64]byte // what each call writes is kept apart from what it only reads
+	inFlight atomic.Int64
+	_        [56]byte
+
+	waiting   atomic.Int64
+	refusals  refusals
+	latencies latencies
+
+	mu        sync.Mutex
+	downUntil int64 // as long as a new class starts open
+	changes   []change
+	idle      chan struct{} // closed when the last attempt of a drained member ends
 }
+
+// inner is the Client that a provider is or decorates, and who shows it.
+type inner struct {
+	*Control
+	show Inspector
+}
+
+func (i inner) is() bool { return i.Control != nil }
 
 // headStart lets the instants of a restored state, which lie before the member's
 // beginning, be more than zero.
 const headStart = time.Hour
 
-func newMember(name string, p Policy, inner Inspector, observed bool) *member {
-	m := &member{name: name, prefix: name + "/", inner: inner, base: time.Now().Add(-headStart), observed: observed}
+// maxClasses bounds the breakers of a member.
+const maxClasses = 16
+
+func newMember(name string, p Policy, in inner, observed bool) *member {
+	m := &member{name: name, prefix: name + "/", inner: in, base: time.Now().Add(-headStart), observed: observed}
 	m.budget.init()
-	if inner != nil { // its own protections rule; ours would multiply them
+	if in.is() { // its own protections rule; ours would multiply them
 		p = Policy{}
 	}
 	m.budget.setShare(p.RetryBudget)
-	m.rules.Store(m.newRules(nil, p, p.Breaker.OpenFor))
+	m.breakers.Store(&[]*breaker{m.newBreaker("", p.Breaker, p.Breaker.OpenFor)})
+	m.rules.Store(m.newRules(nil, p))
 	return m
 }
 
 func (m *member) policy() *Policy { return &m.rules.Load().policy }
 
-// forKey is the member's part for one key, or nil.
-func (m *member) forKey(key string) *member {
-	if key == "" {
-		return nil
+// breaker is that of a class, which begins with its first call.
+func (m *member) breaker(class string) *breaker {
+	all := *m.breakers.Load()
+	if class == "" {
+		return all[0]
 	}
-	if k := m.rules.Load().keys; k != nil {
-		return k.get(key)
+	for _, b := range all[1:] {
+		if b.class == class {
+			return b
+		}
 	}
-	return nil
+	return m.addClass(class)
 }
 
-// shut says why the gate lets nobody through at that time, and for how long.
-func (m *member) shut(now time.Time) (error, time.Duration) { //nolint:revive,staticcheck // the cause is the answer, not a failure
+func (m *member) addClass(class string) *breaker {
+	m.mu.Lock()
+	all := *m.breakers.Load()
+	i := slices.IndexFunc(all, func(b *breaker) bool { return b.class == class })
+	if i >= 0 || len(all) == maxClasses {
+		m.mu.Unlock()
+		return all[max(i, 0)]
+	}
+	b := m.newBreaker(class, m.policy().Breaker, m.policy().Breaker.OpenFor)
+	all = append(slices.Clone(all), b)
+	m.breakers.Store(&all)
+	down := m.downUntil
+	m.mu.Unlock()
+	if b.machine != nil && down > int64(time.Since(m.base)) { // nobody can reach the provider
+		b.trip()
+		b.openUntil.Store(down)
+	}
+	return b
+}
+
+// openAll opens the other breakers too, as the provider can't be reached.
+func (m *member) openAll(by *breaker) {
+	m.unreachable.Store(0)
+	m.mu.Lock()
+	m.downUntil = by.openUntil.Load()
+	m.mu.Unlock()
+	for _, b := range *m.breakers.Load() {
+		if b != by && b.machine != nil && b.openUntil.Load() == 0 {
+			b.trip()
+		}
+	}
+}
+
+// note keeps a breaker's step for the observers. What one of former rules does is
+// nobody's business any more.
+func (m *member) note(b *breaker, ch change) {
+	if !m.observed || !slices.Contains(*m.breakers.Load(), b) {
+		return
+	}
+	m.mu.Lock()
+	m.changes = append(m.changes, ch)
+	m.mu.Unlock()
+	m.hasChanged.Store(true)
+}
+
+// takeChanges returns the state changes that no observer has seen yet.
+func (m *member) takeChanges() []change {
+	if !m.hasChanged.Load() || !m.hasChanged.Swap(false) {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.changes
+	m.changes = nil
+	return c
+}
+
+// shut says why the gate lets nobody of that breaker through at that time, and
+// for how long.
+func (m *member) shut(b *breaker, now time.Time) (error, time.Duration) { //nolint:revive,staticcheck // the cause is the answer, not a failure
 	switch Mode(m.mode.Load()) {
 	case ForcedOpen:
 		return ErrOpen, forever
@@ -78,7 +158,7 @@ func (m *member) shut(now time.Time) (error, time.Duration) { //nolint:revive,st
 	case Automatic:
 	}
 	at := int64(now.Sub(m.base))
-	if until := m.openUntil.Load(); at < until {
+	if until := b.openUntil.Load(); at < until {
 		return ErrOpen, time.Duration(until - at)
 	}
 	if until := m.pausedUntil.Load(); at < until {
@@ -89,37 +169,22 @@ func (m *member) shut(now time.Time) (error, time.Duration) { //nolint:revive,st
 
 const forever = time.Duration(1<<63 - 1)
 
-// ready is how many providers this one is made of that could take a call.
-func (m *member) ready(now time.Time, key string) int {
-	if cause, _ := m.shut(now); cause != nil {
-		return 0
-	}
-	if m.inner == nil {
-		if k := m.forKey(key); k != nil {
-			return k.ready(now, "")
-		}
-		return 1
-	}
-	n := 0
-	for _, s := range m.inner.Inspect() {
-		if s.OpenFor == 0 && s.PausedFor == 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// opened reports whether the breaker has opened and not closed since: whoever
-// passes the gate then is a probe, or one too many.
-func (m *member) opened() bool { return m.openUntil.Load() > 0 }
-
-// pause shuts the gate for d, or for longer where it already is.
+// pause shuts the gate for d and up to a tenth more, so that many processes don't
+// come back at once, or for longer where it already is.
 func (m *member) pause(now time.Time, d time.Duration) {
-	raise(&m.pausedUntil, int64(now.Sub(m.base)+d))
+	storeMax(&m.pausedUntil, int64(now.Sub(m.base)+d+tenthMore(d)))
 }
 
-// raise stores the larger value.
-func raise(v *atomic.Int64, to int64) {
+// tenthMore is a random time of up to a tenth of d.
+func tenthMore(d time.Duration) time.Duration {
+	return time.Duration(rand.Float64() * float64(d/10)) //nolint:gosec // spreading, not secrecy
+}
+
+// asked is the time that a provider asked for, of a pause that pause has spread.
+func asked(pause time.Duration) time.Duration { return pause - pause/11 }
+
+// storeMax stores the larger value.
+func storeMax(v *atomic.Int64, to int64) {
 	for {
 		old := v.Load()
 		if old >= to || v.CompareAndSwap(old, to) {
@@ -130,196 +195,196 @@ func raise(v *atomic.Int64, to int64) {
 
 // permit is the right to make one attempt. It must be ended exactly once.
 type permit struct {
-	m     *member
-	rules *rules
-	done  func(error) // tells the breaker, where there is one
-	probe bool        // it was let in to try a half-open breaker
-	late  bool        // a probe that has said success at its answer's beginning
-	token bool        // of the rate limiter, until it can't be given back
-	slot  bool
-	start time.Time
-	key   *permit // for the key's own limits and breaker
+	m       *member
+	rules   *rules
+	breaker *breaker    // nil where nothing is counted
+	window  *window     // that let it in
+	probe   func(error) // tells a half-open breaker
+	tokens  int         // of the rate limit, until they can't be given back
+	slot    bool
+	start   time.Time
+	key     *permit // for the key's own limits and breaker
 }
 
 // bid asks for a permit.
 type bid struct {
-	op, key string
-	now     time.Time
-	wait    time.Duration // for gate, limits and slot together
-	pinned  bool
+	op     string // the operation's name, and its class
+	class  string
+	now    time.Time
+	wait   time.Duration // for pause, limits and slot together
+	pause  time.Duration // for a pause, which is spread
+	cost   int
+	pinned bool
 }
 
-// admit asks gate, rate limit, bulkhead and breaker, in this order, then the
-// same of the key. The error is a refusal of ours, or ctx's.
-func (m *member) admit(ctx context.Context, b bid) (permit, error) {
-	p, err := m.admitOne(ctx, b)
-	if err != nil {
-		return p, err
-	}
-	k := m.forKey(b.key)
-	if k == nil {
-		return p, nil
-	}
-	b.wait -= p.start.Sub(b.now)
-	b.now = p.start
-	own, err := k.admitOne(ctx, b)
-	if err != nil {
-		p.giveBack()
-		p.end(errExcluded, p.start)
-		return permit{}, err
-	}
-	p.start, p.key = own.start, &own
-	return p, nil
-}
+// rest is what is left of wait.
+func (b *bid) rest(p *permit) time.Duration { return b.wait - p.start.Sub(b.now) }
 
-func (m *member) admitOne(ctx context.Context, b bid) (permit, error) {
-	p := permit{m: m, rules: m.rules.Load(), start: b.now}
-	if err := m.pass(ctx, b, &p); err != nil {
-		return p, err
+// admit asks gate, rate limit, bulkhead and breaker, in this order, and writes the
+// permit. The error is a refusal of ours, or ctx's.
+func (m *member) admit(ctx context.Context, b *bid, p *permit) error {
+	*p = permit{rules: m.rules.Load(), breaker: m.breaker(b.class), start: b.now}
+	if err := m.pass(ctx, b, p); err != nil {
+		return err
 	}
-	if err := m.takeToken(ctx, b.op, &p, b.wait-p.start.Sub(b.now)); err != nil {
-		return p, err
+	if err := m.takeTokens(ctx, b, p); err != nil {
+		return err
 	}
-	if err := m.takeSlot(ctx, b.op, &p, b.wait-p.start.Sub(b.now)); err != nil {
+	err := m.takeSlot(ctx, b, p)
+	if err == nil {
+		err = m.askBreaker(b, p)
+	}
+	if err != nil {
 		p.giveBack()
-		return p, err
+		return err
 	}
-	if err := m.askBreaker(b.op, &p); err != nil {
-		p.giveBack()
-		return p, err
-	}
+	p.m = m
 	m.inFlight.Add(1)
 	if Mode(m.mode.Load()) == Drained && !b.pinned { // since it passed the gate
-		p.end(errExcluded, p.start)
-		return p, m.refusals.get(m.name, b.op, ErrDrained, forever)
+		p.giveBack()
+		p.end(silent, p.start)
+		return m.refuse(b, ErrDrained, forever)
 	}
-	return p, nil
+	return nil
 }
 
 // pass waits for the end of a pause, if need be.
-func (m *member) pass(ctx context.Context, b bid, p *permit) error {
-	cause, remaining := m.shut(b.now)
+func (m *member) pass(ctx context.Context, b *bid, p *permit) error {
+	cause, remaining := m.shut(p.breaker, b.now)
 	switch {
 	case cause == nil, cause == ErrDrained && b.pinned:
 		return nil
-	case cause != ErrPaused || remaining > b.wait:
-		return m.refusals.get(m.name, b.op, cause, remaining)
+	case cause != ErrPaused || remaining > b.pause || !m.queue():
+		return m.refuse(b, cause, remaining)
 	}
-	if err := sleep(ctx, remaining); err != nil {
+	defer m.waiting.Add(-1)
+	if err := sleep(ctx, min(remaining+tenthMore(remaining), b.pause)); err != nil {
 		return err
 	}
 	p.start = time.Now()
 	return nil
 }
 
-func (m *member) askBreaker(op string, p *permit) error {
-	if p.rules.breaker == nil || Mode(m.mode.Load()) == ForcedClosed {
+// queue takes one of the places in which callers may wait.
+func (m *member) queue() bool {
+	if n := m.waiting.Add(1); n <= int64(m.policy().MaxWaiting) || m.policy().MaxWaiting == 0 {
+		return true
+	}
+	m.waiting.Add(-1)
+	return false
+}
+
+// askBreaker takes the window that the attempt will tell, before it looks whether
+// the breaker has opened since the gate was passed.
+func (m *member) askBreaker(b *bid, p *permit) error {
+	if p.breaker.machine == nil {
+		p.window = p.breaker.window.Load()
 		return nil
 	}
-	done, err := p.rules.breaker.Allow()
-	if err != nil { // opened meanwhile, or enough probes are out
-		if p.slot {
-			p.rules.slots.release()
-		}
-		return m.refusals.get(m.name, op, ErrOpen, 0)
+	if Mode(m.mode.Load()) == ForcedClosed {
+		p.breaker = nil
+		return nil
 	}
-	p.done, p.probe = done, m.opened()
+	p.window = p.breaker.window.Load()
+	until := p.breaker.openUntil.Load()
+	if until == 0 {
+		return nil
+	}
+	if remaining := time.Duration(until) - p.start.Sub(m.base); remaining > 0 {
+		return m.refuse(b, ErrOpen, remaining)
+	}
+	done, err := p.breaker.machine.Allow()
+	if err != nil { // enough probes are out
+		return m.refuse(b, ErrOpen, 0)
+	}
+	p.probe = done
 	return nil
 }
 
-func (m *member) takeSlot(ctx context.Context, op string, p *permit, wait time.Duration) error {
-	if p.rules.slots == nil {
+func (p *permit) dropSlot() {
+	if p.slot {
+		p.rules.slots.release()
+		p.slot = false
+	}
+}
+
+func (m *member) takeSlot(ctx context.Context, b *bid, p *permit) error {
+	slots := p.rules.slots
+	if slots == nil {
 		return nil
 	}
-	got, err := p.rules.slots.take(ctx, wait)
+	if p.slot = slots.tryTake(); p.slot {
+		return nil
+	}
+	wait := b.rest(p)
+	if wait <= 0 || !m.queue() {
+		return m.refuse(b, ErrFull, 0)
+	}
+	defer m.waiting.Add(-1)
+	got, err := slots.take(ctx, wait)
 	switch {
 	case err != nil:
 		return err
 	case !got:
-		return m.refusals.get(m.name, op, ErrFull, 0)
+		return m.refuse(b, ErrFull, 0)
 	}
-	p.slot = true
-	if wait > 0 {
-		p.start = time.Now()
-	}
+	p.slot, p.start = true, time.Now()
 	return nil
 }
 
-// end gives everything back and tells the breaker: nil for a success,
-// errFailure or errExcluded.
-func (p *permit) end(outcome error, now time.Time) {
+// end gives everything back and tells the breaker.
+func (p *permit) end(o outcome, now time.Time) {
 	m := p.m
 	if m == nil {
 		return
 	}
 	p.m = nil
-	p.renew(outcome, now)
-	if p.done != nil {
-		switch {
-		case outcome == errFailure:
-			m.inARow.Add(1)
-		case outcome == nil && m.inARow.Load() != 0:
-			m.inARow.Store(0)
-		}
-		p.done(outcome)
+	if p.breaker != nil {
+		p.breaker.tell(p.window, p.probe, o, now)
 	}
-	if p.slot {
-		p.rules.slots.release()
-	}
+	p.dropSlot()
 	if m.inFlight.Add(-1) == 0 && Mode(m.mode.Load()) == Drained {
 		m.wake()
 	}
 	if p.key != nil {
-		p.key.end(outcome, now)
+		if o == ofAccount {
+			o = bad
+		}
+		p.key.end(o, now)
 	}
 }
 
-// timed reports whether a limit goes by the latency of attempts.
-func (p *permit) timed() bool {
-	return p.rules.vegas != nil || p.rules.policy.Breaker.SlowAfter > 0 || p.rules.policy.Hedge.Percentile > 0 || p.key != nil
-}
-
-// measured notes the latency of an attempt that was answered, or overload.
-func (p *permit) measured(now time.Time, answered, overload bool) {
+// measured notes how long an attempt took that was answered, or that it met
+// overload.
+func (p *permit) measured(took time.Duration, answered, overload bool) {
 	if v := p.rules.vegas; v != nil && (overload || answered) {
 		inUse, _ := p.rules.slots.state()
-		p.rules.slots.setLimit(v.sample(now.Sub(p.start), inUse, overload))
+		p.rules.slots.setLimit(v.sample(took, inUse, overload))
 	}
-	if answered && p.rules.policy.Hedge.Percentile > 0 {
-		p.m.latencies.add(now.Sub(p.start))
+	if answered {
+		if p.breaker != nil {
+			p.breaker.answered(took)
+		}
+		if p.rules.policy.Hedge.Percentile > 0 {
+			p.m.latencies.add(took)
+		}
 	}
 	if p.key != nil {
-		p.key.measured(now, answered, overload)
+		p.key.measured(took, answered, overload)
 	}
 }
 
 // early lets a probe whose answer lasts say success at its beginning, so that it
-// doesn't keep all others out until its end. A failure after it is one of its own.
+// doesn't keep all others out until its end. What comes after is said like that of
+// any other attempt.
 func (p *permit) early() {
-	if p.probe && p.done != nil {
-		p.done(nil)
-		p.done, p.late = nil, true
+	if p.probe != nil {
+		p.probe(nil)
+		p.probe, p.window = nil, p.breaker.window.Load()
 	}
 	if p.key != nil {
 		p.key.early()
 	}
-}
-
-// renew gives an attempt that has outlived the breaker's window a new say:
-// gobreaker drops what it let in longer ago. So it does a failure that came after
-// an early success.
-func (p *permit) renew(outcome error, now time.Time) {
-	switch {
-	case p.late:
-		if outcome != errFailure {
-			return
-		}
-	case p.done == nil || now.Sub(p.start) < p.rules.policy.Breaker.Window:
-		return
-	default:
-		p.done(errExcluded)
-	}
-	p.done, _ = p.rules.breaker.Allow() // nil where it has opened meanwhile
 }
 
 // refusals keeps the errors of our own refusals per operation, so that an open
@@ -330,12 +395,12 @@ type refusals struct {
 
 const keptRefusals = 16
 
-func (r *refusals) get(provider, op string, cause error, remaining time.Duration) *fault.Error {
-	after := time.Duration(0)
-	if remaining != forever {
+func (m *member) refuse(b *bid, cause error, remaining time.Duration) *fault.Error {
+	after, op := time.Duration(0), b.op
+	if remaining < longest {
 		after = (remaining + time.Second - 1).Truncate(time.Second)
 	}
-	old := r.kept.Load()
+	old := m.refusals.kept.Load()
 	if old != nil {
 		for _, e := range *old {
 			if e.Err == cause && e.RetryAfter == after && e.Op == op {
@@ -347,12 +412,12 @@ func (r *refusals) get(provider, op string, cause error, remaining time.Duration
 	if cause == ErrLimited || cause == ErrPaused {
 		kind = fault.RateLimited
 	}
-	e := &fault.Error{Kind: kind, Provider: provider, Op: op, RetryAfter: after, Local: true, Err: cause}
+	e := &fault.Error{Kind: kind, Provider: m.name, Op: op, RetryAfter: after, Local: true, Err: cause}
 	fresh := []*fault.Error{e}
 	if old != nil {
 		fresh = append(fresh, (*old)[:min(len(*old), keptRefusals-1)]...)
 	}
-	r.kept.CompareAndSwap(old, &fresh) // whoever loses the race keeps its own
+	m.refusals.kept.CompareAndSwap(old, &fresh) // whoever loses the race keeps its own
 	return e
 }
 

@@ -3,14 +3,17 @@ package resilience
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 )
 
 // Policy says how a Group protects its calls. The zero value of each field
 // switches that protection off; [Default] is what a Client starts from.
 type Policy struct {
-	// Timeout limits one attempt. An attempt also never takes more than the
-	// remaining time divided by the providers that are left.
+	// Timeout limits one attempt. Where the call's time is short, an attempt has its
+	// equal share of what remains, divided by the providers that may still be asked
+	// after it, or twice what this provider's answers usually take, whichever is
+	// longer.
 	Timeout time.Duration
 	// Total limits a whole call with all its attempts and waits.
 	Total time.Duration
@@ -21,7 +24,8 @@ type Policy struct {
 	Backoff Backoff
 	// RetryBudget bounds retries to this share of a provider's calls, so that a
 	// failing provider isn't buried: 0.2 allows one retry for five calls.
-	// A reserve of ten retries serves quiet times.
+	// A reserve of ten retries serves quiet times. One in PerKey is that of each key,
+	// in the place of the provider's.
 	RetryBudget float64
 
 	// Rate limits attempts per second at one provider, Burst at once.
@@ -34,14 +38,18 @@ type Policy struct {
 	Concurrency int
 	Adaptive    Adaptive
 	// MaxWait is how long the last provider may wait for a free slot, for the
-	// rate limit, or for the time that a rate-limiting provider asked for.
-	MaxWait time.Duration
+	// rate limit, or for the time that a rate-limiting provider asked for; that one is
+	// spread by up to a tenth. MaxWaiting is how many callers may wait for one
+	// provider at a time; the others are refused at once.
+	MaxWait    time.Duration
+	MaxWaiting int
 
 	// Breaker stops calls to a provider that keeps failing.
 	Breaker Breaker
 
-	// PerKey is a policy for each key of a provider (see WithKey), of which limits
-	// and breaker hold beside the provider's own. The MaxKeys used last are
+	// PerKey is a policy for each key of a provider (see WithKey), whose limits,
+	// breaker and pause are asked before the provider's own, of which they take nothing
+	// when they refuse. The MaxKeys used last are
 	// remembered at each provider; zero means 10,000.
 	PerKey  *Policy
 	MaxKeys int
@@ -54,9 +62,11 @@ type Policy struct {
 	// Hedge sends a second attempt after a first that takes long.
 	Hedge Hedge
 
-	// Silence limits the time between two items of a stream, or two reads of a
-	// body; it doesn't run while the consumer works.
-	Silence time.Duration
+	// Silence limits the time between two signs of life: reads of a body, items of a
+	// stream or what the adapter tells by [fault.Alive], in a stream from the
+	// attempt's start on. Stall limits the time between two items of a stream. Neither
+	// runs while the consumer works.
+	Silence, Stall time.Duration
 }
 
 // Backoff is an exponential wait with jitter: Initial, doubled each time, each
@@ -77,7 +87,7 @@ type Breaker struct {
 	Window time.Duration
 	// InARow opens it after that many failures in a row, however long they took.
 	InARow int
-	// SlowAfter makes a success that took longer count as a failure.
+	// SlowAfter makes a success that took longer count as a failure of the Ratio.
 	SlowAfter time.Duration
 	// OpenFor is how long it stays open before probing; Jitter adds up to that
 	// share of it, so that many processes don't probe at once.
@@ -100,11 +110,33 @@ var Default = Policy{
 	Backoff:     Backoff{Initial: 100 * time.Millisecond, Max: 2 * time.Second, Jitter: 0.5},
 	RetryBudget: 0.2,
 	MaxWait:     time.Second,
+	MaxWaiting:  500,
 	Breaker: Breaker{
-		Ratio: 0.5, MinCalls: 10, Window: 10 * time.Second, InARow: 5,
+		Ratio: 0.5, MinCalls: 10, Window: 30 * time.Second, InARow: 5,
 		OpenFor: 30 * time.Second, Jitter: 0.1, Probes: 1,
 	},
 	Silence: 30 * time.Second,
+}
+
+// longest is what longer durations are cut to: for ever, without overflowing
+// where two are added.
+const longest = 50 * 365 * 24 * time.Hour
+
+// owned is a copy that shares nothing with the caller's, its durations within
+// bounds.
+func (p Policy) owned() Policy {
+	for _, d := range []*time.Duration{
+		&p.Timeout, &p.Total, &p.Backoff.Initial, &p.Backoff.Max, &p.MaxWait, &p.Breaker.Window, &p.Breaker.SlowAfter, &p.Breaker.OpenFor,
+		&p.Breaker.WarmUp, &p.Hedge.After, &p.Silence, &p.Stall,
+	} {
+		*d = min(*d, longest)
+	}
+	p.Weights = maps.Clone(p.Weights)
+	if p.PerKey != nil {
+		k := p.PerKey.owned()
+		p.PerKey = &k
+	}
+	return p
 }
 
 // Validate refuses a policy that can't work, and says why.
@@ -115,7 +147,7 @@ func (p Policy) Validate() error {
 			errs = append(errs, fmt.Errorf("resilience: policy: "+format, args...))
 		}
 	}
-	refuse(p.Timeout < 0 || p.Total < 0 || p.MaxWait < 0 || p.Silence < 0 || p.Backoff.Initial < 0 || p.Backoff.Max < 0,
+	refuse(p.Timeout < 0 || p.Total < 0 || p.MaxWait < 0 || p.Silence < 0 || p.Stall < 0 || p.Backoff.Initial < 0 || p.Backoff.Max < 0,
 		"a duration is negative")
 	refuse(p.Total > 0 && p.Timeout > p.Total, "Timeout (%v) is longer than Total (%v)", p.Timeout, p.Total)
 	refuse(p.Retries < 0 || p.Retries > 10, "Retries must be 0 to 10, not %d", p.Retries)
@@ -145,7 +177,7 @@ func (p Policy) validateLimits(refuse func(bool, string, ...any)) {
 	refuse(p.Limiter != nil && p.Rate > 0, "both Limiter and Rate are set")
 	refuse(a.Max > 0 && p.Concurrency > 0, "both Adaptive and Concurrency are set")
 	refuse(a.Min < 0 || a.Max < 0 || a.Initial < 0 || a.Max > 0 && a.Min > a.Max, "Adaptive needs 0 <= Min <= Max")
-	refuse(p.MaxKeys < 0, "MaxKeys is negative")
+	refuse(p.MaxKeys < 0 || p.MaxWaiting < 0, "MaxKeys or MaxWaiting is negative")
 	refuse(p.Route >= routes, "there is no such Route")
 	for name, w := range p.Weights {
 		refuse(w < 0, "the weight of %q is negative", name)
@@ -168,7 +200,7 @@ func (b Breaker) validate(timeout time.Duration, refuse func(bool, string, ...an
 	refuse(b.OpenFor == 0, "Breaker.OpenFor is missing: for how long does it stay open?")
 	refuse(timeout == 0, "a Breaker without a Timeout: a hanging probe would keep it half-open for ever")
 	refuse(b.Ratio > 0 && b.MinCalls < 2, "Breaker.Ratio with MinCalls below 2 would open at the first failure")
-	refuse(b.Ratio > 0 && b.Window < 2*timeout,
+	refuse(b.Ratio > 0 && b.Window/2 < timeout,
 		"Breaker.Window (%v) must be at least twice Timeout (%v), or slow failures leave it before they add up", b.Window, timeout)
 	refuse(timeout > 0 && b.SlowAfter >= timeout, "Breaker.SlowAfter (%v) is not below Timeout (%v): no call could be slow", b.SlowAfter, timeout)
 }

@@ -2,9 +2,11 @@ package resilience
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/smilefactory/integrations/fault"
 )
 
 // Limiter is a rate limit that lives elsewhere, such as one that many processes
@@ -17,74 +19,130 @@ type Limiter interface {
 	Take(ctx context.Context, provider string) (wait time.Duration, err error)
 }
 
-// takeToken takes one from the rate limiter, and waits for it at most that long.
-func (m *member) takeToken(ctx context.Context, op string, p *permit, wait time.Duration) error {
-	r := p.rules
-	switch {
-	case r.limiter == nil && r.policy.Limiter == nil:
-		return nil
-	case wait <= 0 && r.slots != nil && r.slots.full():
-		return m.refusals.get(m.name, op, ErrFull, 0)
-	case r.policy.Limiter != nil:
-		return m.askLimiter(ctx, op, p, wait)
-	case r.limiter.AllowN(p.start, 1):
-		p.token = true
-		return nil
-	}
-	if delay := untilToken(r.limiter, p.start); delay > wait {
-		return m.refusals.get(m.name, op, ErrLimited, delay)
-	}
-	res := r.limiter.ReserveN(p.start, 1)
-	delay := res.DelayFrom(p.start)
-	if delay > wait { // others were quicker
-		res.CancelAt(p.start)
-		return m.refusals.get(m.name, op, ErrLimited, delay)
-	}
-	if err := sleep(ctx, delay); err != nil {
-		res.Cancel()
-		return err
-	}
-	p.start, p.token = time.Now(), true
-	return nil
+// CostLimiter is a Limiter for calls of which one costs more than another
+// ([WithCost]); to any other Limiter each of them costs one.
+type CostLimiter interface {
+	Limiter
+	// TakeN is Take for a call that costs n, at least 1.
+	TakeN(ctx context.Context, provider string, n int) (wait time.Duration, err error)
+	// Settle corrects what was taken, once the true cost is known: n more, or where
+	// it is negative, fewer. It is never refused: the limit may go into debt.
+	Settle(ctx context.Context, provider string, n int) error
 }
 
-// untilToken is when there will be one, without reserving it: a reservation that
-// is cancelled changes what can be given back of others.
-func untilToken(l *rate.Limiter, now time.Time) time.Duration {
-	wait := (1 - l.TokensAt(now)) / float64(l.Limit()) * float64(time.Second)
-	if wait >= float64(forever) {
-		return forever
+// WithCost says how much the calls under the returned context take of the rate
+// limits, such as the tokens that a model is expected to use; every other call
+// takes one. More than a limit's Burst is never granted, and fault.Unsupported. It
+// is not for what a provider calls.
+func WithCost(ctx context.Context, n int) context.Context {
+	return withMarks(ctx, func(m *marks) { m.cost = max(n, 1) })
+}
+
+// Spent tells the rate limits what the attempt that ctx belongs to has cost in
+// the end: what it took too much is given back, what it took too little is owed by
+// those who come after. Outside an attempt it does nothing.
+func Spent(ctx context.Context, n int) {
+	_, a := marksOf(ctx)
+	if a == nil {
+		return
 	}
-	return time.Duration(wait)
+	a.mu.Lock()
+	more := max(n, 0) - a.cost
+	a.cost += more
+	a.mu.Unlock()
+	for _, m := range []*member{a.door.key, a.door.member} {
+		if m == nil || more == 0 {
+			continue
+		}
+		r := m.rules.Load()
+		if l, ok := r.policy.Limiter.(CostLimiter); ok {
+			_ = l.Settle(ctx, m.name, more) // it tells its own errors
+		} else if r.line != nil {
+			r.line.settle(more)
+		}
+	}
+}
+
+// takeTokens takes a call's cost from the rate limit, and waits for it at most
+// that long.
+func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
+	r := p.rules
+	switch {
+	case r.line == nil && r.policy.Limiter == nil:
+		return nil
+	case r.slots != nil && b.rest(p) <= 0 && r.slots.full():
+		return m.refuse(b, ErrFull, 0)
+	case r.policy.Limiter != nil:
+		return m.askLimiter(ctx, b, p)
+	case b.cost > r.policy.Burst:
+		return &fault.Error{
+			Kind: fault.Unsupported, Provider: m.name, Op: b.op, Local: true,
+			Err: fmt.Errorf("a cost of %d is more than the rate limit's Burst (%d): it would never be granted", b.cost, r.policy.Burst),
+		}
+	}
+	if r.line.length.Load() == 0 && r.line.limiter.AllowN(p.start, b.cost) {
+		p.tokens = b.cost
+		return nil
+	}
+	wait := b.rest(p)
+	if wait > 0 {
+		if !m.queue() {
+			return m.refuse(b, ErrLimited, 0)
+		}
+		defer m.waiting.Add(-1)
+	}
+	ok, missing, err := r.line.take(ctx, p.start, b.cost, wait)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return m.refuse(b, ErrLimited, missing)
+	}
+	p.start, p.tokens = time.Now(), b.cost
+	return nil
 }
 
 // giveBack returns what was taken for an attempt that isn't made: neither refused
 // probes nor a full bulkhead may drain the limit.
 func (p *permit) giveBack() {
-	if p.token {
-		p.rules.limiter.AllowN(time.Now(), -1)
-		p.token = false
+	if p.tokens > 0 {
+		p.rules.line.settle(-p.tokens)
+		p.tokens = 0
 	}
+	p.dropSlot()
 }
 
 // askLimiter asks until it grants, or patience ends.
-func (m *member) askLimiter(ctx context.Context, op string, p *permit, wait time.Duration) error {
-	until := p.start.Add(wait)
-	for {
-		delay, err := p.rules.policy.Limiter.Take(ctx, m.name)
+func (m *member) askLimiter(ctx context.Context, b *bid, p *permit) error {
+	until := b.now.Add(b.wait)
+	for queued := false; ; {
+		delay, err := take(ctx, p.rules.policy.Limiter, m.name, b.cost)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, fault.Unsupported):
+			return &fault.Error{Kind: fault.Unsupported, Provider: m.name, Op: b.op, Local: true, Err: err}
 		case err != nil:
-			return m.refusals.get(m.name, op, ErrLimited, 0)
+			return m.refuse(b, ErrLimited, 0)
 		case delay <= 0:
 			p.start = time.Now()
 			return nil
-		case time.Now().Add(delay).After(until):
-			return m.refusals.get(m.name, op, ErrLimited, delay)
+		case time.Now().Add(delay).After(until) || !queued && !m.queue():
+			return m.refuse(b, ErrLimited, delay)
+		}
+		if !queued {
+			queued = true
+			defer m.waiting.Add(-1) //nolint:gocritic // once
 		}
 		if err := sleep(ctx, delay); err != nil {
 			return err
 		}
 	}
+}
+
+func take(ctx context.Context, l Limiter, provider string, n int) (time.Duration, error) {
+	if c, ok := l.(CostLimiter); ok && n > 1 {
+		return c.TakeN(ctx, provider, n)
+	}
+	return l.Take(ctx, provider)
 }

@@ -11,19 +11,23 @@
 // The order of a call is
 //
 //	total deadline → failover → retry (budget)
-//	    → per attempt: paused or open? → rate limit → bulkhead → breaker → attempt deadline → provider
+//	    → per attempt: paused or open? → rate limit → bulkhead → breaker (a key's own first) → attempt deadline → provider
 //
 // and what each fault leads to is read from one table, [fault.Decide].
 // Rules that a caller must know:
 //
-//   - State (breaker, limiter, pause, budget) belongs to one member of one Group.
+//   - State (breaker, limiter, pause, budget) belongs to one member of one Group;
+//     each class of operations ([Op.Class]) has a breaker of its own there.
 //   - Only the last provider that can take a call waits, for [Policy.MaxWait] at
 //     most; the others refuse and the next one is asked at once.
 //   - A provider runs in the caller's goroutine; one that ignores its context
 //     keeps its caller and its slot until it returns.
-//   - A panic in a provider is counted, releases everything and goes on.
+//   - An answer that comes after the time limit is given all the same, and counts
+//     as a failure.
+//   - A panic in a provider is counted, frees its resources and propagates.
 //   - A Group inside a Group never makes more attempts, or waits longer, than
-//     the same providers side by side.
+//     the same providers side by side. It is inside where the member shows it, by a
+//     method Control() *Control or by Unwrap() P; any other provider is one by itself.
 package resilience
 
 import (
@@ -47,7 +51,7 @@ var (
 )
 
 // Op is an operation of a domain: what it is called in events and errors, and
-// how far it may be repeated.
+// how far it may be repeated. Name is required.
 type Op struct {
 	// Name is the operation with its domain: "email.send".
 	Name string
@@ -55,7 +59,27 @@ type Op struct {
 	Safety fault.Safety
 	// Timeout replaces [Policy.Timeout] for this operation; zero keeps it.
 	Timeout time.Duration
+	// Class names the operations that fail together, such as "read": each class has
+	// a breaker of its own at each provider, so that what fails alone is refused
+	// alone. [fault.Unavailable] counts for all of them, since it says that the
+	// provider can't be reached. A provider has 16 classes at most; what comes after
+	// shares the breaker of the empty class.
+	Class string
+	// Decide may change what the table ([fault.Decide]) says of a provider's answer:
+	// forbid a step, or, where a domain offers that by name, allow one.
+	Decide func(*fault.Error, fault.Verdict) fault.Verdict
 }
+
+func (o *Op) verdict(f *fault.Error) fault.Verdict {
+	v := fault.Decide(f, o.Safety)
+	if o.Decide != nil {
+		v = o.Decide(f, v)
+	}
+	return v
+}
+
+// ambiguous stands for every attempt that may have acted.
+var ambiguous = fault.New(fault.Uncertain, nil)
 
 // Member is one provider of a Group. Name may be empty where Provider has a
 // method Name() string.
@@ -65,6 +89,12 @@ type Member[P any] struct {
 	// Policy replaces the Group's for this member: its limits, breaker,
 	// retries and attempt timeout. The total deadline is the Group's.
 	Policy *Policy
+	// Classify gives the kind of an error that isn't a [fault.Error] yet, for a
+	// provider of your own. Without it such an error is [fault.Unknown]: it may have
+	// acted, and it counts against the breaker, so that five bad inputs in a row would
+	// shut the provider for all callers. A request's own fault should be
+	// [fault.Invalid] or [fault.NotFound].
+	Classify func(error) fault.Kind
 }
 
 // Group is a primary provider with its backups, in order, and their state. It
@@ -84,16 +114,13 @@ func New[P any](policy Policy, members []Member[P], observers ...Observer) (*Gro
 	if err := policy.Validate(); err != nil {
 		return nil, err
 	}
-	g := &Group[P]{Control: &Control{observers: observers}}
-	for _, o := range observers {
-		if s, ok := o.(Starter); ok {
-			g.starters = append(g.starters, s)
-		}
-		if i, ok := o.(Injector); ok {
-			g.injectors = append(g.injectors, i)
-		}
+	watch, err := newWatchers(observers)
+	if err != nil {
+		return nil, err
 	}
-	g.policy.Store(&policy)
+	g := &Group[P]{Control: &Control{watch: watch}}
+	own := policy.owned()
+	g.policy.Store(&own)
 	for i, m := range members {
 		if any(m.Provider) == nil {
 			return nil, fmt.Errorf("resilience: member %d has no provider", i)
@@ -102,21 +129,46 @@ func New[P any](policy Policy, members []Member[P], observers ...Observer) (*Gro
 		if err != nil {
 			return nil, err
 		}
-		p := policy
+		p := own
 		if m.Policy != nil {
-			p = *m.Policy
-			if err := p.Validate(); err != nil {
+			if err := m.Policy.Validate(); err != nil {
 				return nil, fmt.Errorf("member %q: %w", name, err)
 			}
+			p = m.Policy.owned()
 		}
-		inner, _ := any(m.Provider).(Inspector)
-		g.members = append(g.members, newMember(name, p, inner, len(observers) > 0))
+		made := newMember(name, p, madeOf(m.Provider), watch.any())
+		made.classify = m.Classify
+		g.members = append(g.members, made)
 		g.providers = append(g.providers, m.Provider)
 	}
-	if err := g.checkWeights(policy); err != nil {
+	if err := g.checkWeights(own); err != nil {
 		return nil, err
 	}
 	return g, nil
+}
+
+// maxChain bounds how many decorators lie around a Client.
+const maxChain = 16
+
+// madeOf finds the Client that a provider is, or decorates.
+func madeOf[P any](p P) inner {
+	for range maxChain {
+		show, _ := any(p).(Inspector)
+		if c, ok := any(p).(controlled); ok && c.Control() != nil {
+			return inner{c.Control(), show}
+		}
+		if c, ok := any(p).(grouped); ok && c.control() != nil {
+			return inner{c.control(), show}
+		}
+		d, ok := any(p).(interface{ Unwrap() P })
+		if !ok {
+			break
+		}
+		if p = d.Unwrap(); any(p) == nil {
+			break
+		}
+	}
+	return inner{}
 }
 
 func (g *Control) memberName(i int, name string, provider any) (string, error) {

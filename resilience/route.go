@@ -44,7 +44,7 @@ func (o order) at(place int) int {
 	return place
 }
 
-func (g *Control) order(p *Policy, key string, now time.Time) order {
+func (g *Control) order(p *Policy, key, class string, now time.Time) order {
 	o := order{n: len(g.members)}
 	switch p.Route {
 	case InOrder, routes:
@@ -52,35 +52,35 @@ func (g *Control) order(p *Policy, key string, now time.Time) order {
 		o.rotates = true
 		o.start = int((g.turn.Add(1) - 1) % uint64(o.n)) //nolint:gosec // below n
 	case Weighted:
-		o.start = g.draw(p.Weights, now)
+		o.start = g.draw(p.Weights, class, now)
 	case Sticky:
 		if key != "" {
-			o.start = g.home(key, now)
+			o.start = g.home(key, class, now)
 		}
 	}
 	return o
 }
 
 // draw picks a member by weight among those that could take a call.
-func (g *Control) draw(weights map[string]int, now time.Time) int {
+func (g *Control) draw(weights map[string]int, class string, now time.Time) int {
 	total := 0
 	for _, m := range g.members {
-		total += g.weight(m, weights, now)
+		total += weight(m, weights, class, now)
 	}
 	if total == 0 {
 		return 0
 	}
 	n := rand.IntN(total) //nolint:gosec // spreading, not secrecy
 	for i, m := range g.members {
-		if n -= g.weight(m, weights, now); n < 0 {
+		if n -= weight(m, weights, class, now); n < 0 {
 			return i
 		}
 	}
 	return 0 // one became ready meanwhile
 }
 
-func (g *Control) weight(m *member, weights map[string]int, now time.Time) int {
-	if w := weights[m.name]; w > 0 && m.ready(now, "") > 0 {
+func weight(m *member, weights map[string]int, class string, now time.Time) int {
+	if w := weights[m.name]; w > 0 && m.doorOf("").ready(class, now) > 0 {
 		return w
 	}
 	return 0
@@ -88,12 +88,12 @@ func (g *Control) weight(m *member, weights map[string]int, now time.Time) int {
 
 // home is the key's provider by rendezvous hashing: the loss or return of a
 // member moves that member's keys alone.
-func (g *Control) home(key string, now time.Time) int {
+func (g *Control) home(key, class string, now time.Time) int {
 	best, at := uint64(0), 0
 	for i, m := range g.members {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(m.name + "\x00" + key))
-		if score := mix(h.Sum64()); m.ready(now, key) > 0 && score >= best {
+		if score := mix(h.Sum64()); m.doorOf(key).ready(class, now) > 0 && score >= best {
 			best, at = score, i
 		}
 	}

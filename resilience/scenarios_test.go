@@ -163,7 +163,7 @@ func TestFewerCallsThanTheMinimumNeverOpen(t *testing.T) {
 func TestOldFailuresLeaveTheWindowOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := resilience.Default
-		p.Retries, p.Breaker.InARow = 0, 0
+		p.Retries, p.Breaker.InARow, p.Breaker.Window = 0, 0, 10*time.Second
 		g := group(t, p, &provider{fn: answers(fault.Unavailable)})
 		for range 30 { // seven of them are in a window of ten seconds at any time
 			require.Error(t, ask(t.Context(), g))

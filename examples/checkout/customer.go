@@ -212,8 +212,8 @@ func mends(ctx context.Context, d *demo) error {
 }
 
 func (d *demo) mend(ctx context.Context) error {
-	for _, provider := range d.s.pay.Inspect() {
-		if _, err := d.post(ctx, d.s.url+"/trouble", "provider", provider.Name); err != nil {
+	for _, provider := range d.s.pay.Control().Members() {
+		if _, err := d.post(ctx, d.s.url+"/trouble", "provider", provider); err != nil {
 			return err
 		}
 	}

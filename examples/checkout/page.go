@@ -97,7 +97,13 @@ func (s *shop) view(ctx context.Context) (*view, error) {
 		Waiting: len(s.world.waiting()), Webhooks: s.world.noted("webhooks"), Verdict: s.world.verdict(),
 	}
 	for _, status := range s.pay.Inspect() {
-		v.Providers = append(v.Providers, providerView{status, s.world.noted(status.Name)})
+		last := len(v.Providers) - 1
+		switch {
+		case status.Class == "":
+			v.Providers = append(v.Providers, providerView{status, s.world.noted(status.Name)})
+		case status.State != resilience.Closed: // of one class of operations
+			v.Providers[last].State = status.State
+		}
 	}
 	for _, o := range orders {
 		shown, err := s.orderView(ctx, o)

@@ -184,7 +184,7 @@ func (c *Cache[T]) Do(ctx context.Context, op resilience.Op, key string, fn func
 		c.stats.hits.Add(1)
 		return c.answer(e, now, nil), nil
 	}
-	if resilience.Nested(ctx, op.Name) {
+	if resilience.Nested(ctx) {
 		return c.alone(ctx, who, fn)
 	}
 	f, e := c.join(ctx, who, fn)

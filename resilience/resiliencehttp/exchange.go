@@ -197,7 +197,7 @@ func (e *exchange) failed(err error) (*http.Response, error) {
 		e.drop()
 		return nil, err
 	}
-	if e.last != nil && lastAnswer(f).Err == e.last.err {
+	if e.last != nil && errors.Is(lastAnswer(f).Err, e.last.err) {
 		if resp := e.passOn(f); resp != nil {
 			return resp, nil
 		}

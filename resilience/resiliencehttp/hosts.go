@@ -21,8 +21,12 @@ type group = resilience.Group[*host]
 // host is a provider of a Group: where a request goes.
 type host struct {
 	name string
-	url  *url.URL // nil: where the request says
+	url  *url.URL            // nil: where the request says
+	made *resilience.Control // of the Transport below, where there is one
 }
+
+// Control shows that the host is made of the Transport below.
+func (h *host) Control() *resilience.Control { return h.made }
 
 // Name is the host's in events and errors.
 func (h *host) Name() string { return h.name }
@@ -32,18 +36,20 @@ func (h *host) Name() string { return h.name }
 type hosts struct {
 	policy    resilience.Policy
 	observers []resilience.Observer
+	whole     *resilience.Control // the identity of all Groups
+	made      *resilience.Control // that of the Transport below
 	backed    map[string]*group // those with backups; never written to after New
 
 	mu  sync.Mutex
 	lru *simplelru.LRU[string, *group]
 }
 
-func newHosts(p resilience.Policy, o []resilience.Observer, size int, backups [][]string) (*hosts, error) {
+func newHosts(p resilience.Policy, o []resilience.Observer, size int, backups [][]string, made *resilience.Control) (*hosts, error) {
 	lru, err := simplelru.NewLRU[string, *group](size, nil)
 	if err != nil {
 		return nil, err
 	}
-	h := &hosts{policy: p, observers: o, backed: map[string]*group{}, lru: lru}
+	h := &hosts{policy: p, observers: o, whole: &resilience.Control{}, made: made, backed: map[string]*group{}, lru: lru}
 	for _, origins := range backups {
 		if err := h.back(origins); err != nil {
 			return nil, err
@@ -84,11 +90,15 @@ func (h *hosts) newGroup(origin *url.URL, backups ...*url.URL) (*group, error) {
 	if len(backups) == 0 { // the names that it may hold are of others
 		p.Route, p.Weights = resilience.InOrder, nil
 	}
-	members := []resilience.Member[*host]{{Provider: &host{name: hostName(origin)}}}
+	members := []resilience.Member[*host]{{Provider: &host{name: hostName(origin), made: h.made}}}
 	for _, b := range backups {
-		members = append(members, resilience.Member[*host]{Provider: &host{name: hostName(b), url: b}})
+		members = append(members, resilience.Member[*host]{Provider: &host{name: hostName(b), url: b, made: h.made}})
 	}
-	return resilience.New(p, members, h.observers...)
+	g, err := resilience.New(p, members, h.observers...)
+	if err == nil {
+		g.PartOf(h.whole)
+	}
+	return g, err
 }
 
 // group finds the Group of a URL, or makes it.

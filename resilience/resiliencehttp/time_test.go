@@ -181,7 +181,7 @@ func TestASilentBodyEndsAsAFault(t *testing.T) {
 					<-r.Context().Done()
 				})
 				p := quick()
-				p.Retries = 0
+				p.Retries, p.Breaker.Window = 0, 2*p.Silence
 				tr := newTransport(t, s, p)
 				resp, err := tr.RoundTrip(s.request(t, "GET", ""))
 				require.NoError(t, err)

@@ -53,9 +53,11 @@ type settings struct {
 type Option func(*settings)
 
 // WithBase replaces the transport that sends the requests, one attempt at a
-// time: a clone of [http.DefaultTransport] that keeps more idle connections and
-// checks whether silent HTTP/2 connections still live.
-// Where it doesn't report to [net/http/httptrace], no failure is proof that
+// time. A Transport of this package, or a decorator that shows one by a method
+// Unwrap() http.RoundTripper, makes the attempts then, and this one only chooses
+// the origin. The default is a clone of [http.DefaultTransport] that keeps more
+// idle connections and checks whether silent HTTP/2 connections still live.
+// Where a base doesn't report to [net/http/httptrace], no failure is proof that
 // nothing was sent.
 func WithBase(base http.RoundTripper) Option { return func(s *settings) { s.base = base } }
 
@@ -114,8 +116,23 @@ func New(policy resilience.Policy, options ...Option) (*Transport, error) {
 		return nil, err
 	}
 	var err error
-	t.hosts, err = newHosts(policy, t.observers, s.maxHosts, s.backups)
+	t.hosts, err = newHosts(policy, t.observers, s.maxHosts, s.backups, below(s.base))
 	return t, err
+}
+
+// below is the Transport that a base is or decorates.
+func below(base http.RoundTripper) *resilience.Control {
+	for base != nil {
+		if t, ok := base.(*Transport); ok {
+			return t.hosts.whole
+		}
+		d, ok := base.(interface{ Unwrap() http.RoundTripper })
+		if !ok {
+			break
+		}
+		base = d.Unwrap()
+	}
+	return nil
 }
 
 // defaultBase keeps more than two idle connections to a host. An HTTP/2

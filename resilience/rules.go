@@ -1,0 +1,106 @@
+package resilience
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// rules are a member's policy with what was made for it. They are replaced as a
+// whole when the policy changes.
+type rules struct {
+	policy Policy
+	line   *line
+	slots  *bulkhead
+	vegas  *vegas
+	keys   *keyed
+}
+
+// newRules takes over what the old ones have given out.
+func (m *member) newRules(old *rules, p Policy) *rules {
+	if old == nil {
+		old = &rules{}
+	}
+	r := &rules{policy: p}
+	if p.Rate > 0 && p.Limiter == nil {
+		if r.line = old.line; r.line == nil {
+			r.line = &line{limiter: rate.NewLimiter(rate.Limit(p.Rate), p.Burst)}
+		} else {
+			r.line.limiter.SetLimit(rate.Limit(p.Rate))
+			r.line.limiter.SetBurst(p.Burst)
+		}
+	}
+	limit := p.Concurrency
+	if p.Adaptive.Max > 0 {
+		if r.vegas = old.vegas; r.vegas == nil || old.policy.Adaptive != p.Adaptive {
+			r.vegas = newVegas(p.Adaptive)
+		}
+		limit = r.vegas.current()
+	}
+	if r.slots = old.slots; limit > 0 && r.slots == nil {
+		r.slots = &bulkhead{}
+	}
+	if r.slots != nil {
+		r.slots.setLimit(limit)
+	}
+	if p.PerKey != nil {
+		if r.keys = old.keys; r.keys == nil {
+			r.keys = newKeyed(m)
+		}
+		r.keys.setPolicy(*p.PerKey, p.MaxKeys)
+	}
+	return r
+}
+
+// setPolicy puts other rules in force and keeps the state: what is open stays
+// open for as long as it would have, and an equal Breaker keeps its counts.
+func (m *member) setPolicy(p Policy) {
+	old := m.rules.Load()
+	m.budget.setShare(p.RetryBudget)
+	m.rules.Store(m.newRules(old, p))
+	if old.policy.Breaker != p.Breaker {
+		m.setBreakers(p.Breaker)
+	}
+}
+
+// setBreakers replaces the breakers by new ones, in the state of the old.
+func (m *member) setBreakers(p Breaker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []*breaker
+	for _, b := range *m.breakers.Load() {
+		all = append(all, m.resumed(b, p, b.openUntil.Load()))
+	}
+	m.breakers.Store(&all)
+}
+
+// resumed is a breaker in the place of an old one: open until then, half-open
+// where that is past, closed where it is zero.
+func (m *member) resumed(old *breaker, p Breaker, until int64) *breaker {
+	ready := p.OpenFor
+	if until > 0 {
+		ready = time.Duration(until) - time.Since(m.base)
+	}
+	b := m.newBreaker(old.class, p, ready)
+	b.usual.Store(old.usual.Load())
+	if until > 0 && b.machine != nil {
+		b.trip()
+		b.openUntil.Store(until)
+	}
+	return b
+}
+
+// reopen replaces the breaker of a class by one that is open for that long, or
+// half-open where that is past.
+func (m *member) reopen(class string, d time.Duration) {
+	old := m.breaker(class)
+	until := max(int64(time.Since(m.base)+d), 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Clone(*m.breakers.Load())
+	if i := slices.Index(all, old); i >= 0 {
+		all[i] = m.resumed(old, m.policy().Breaker, until)
+	}
+	m.breakers.Store(&all)
+}

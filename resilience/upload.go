@@ -1,0 +1,191 @@
+package resilience
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/smilefactory/integrations/fault"
+)
+
+// Upload is [Do] for a call that sends a body of any length. Until the provider
+// begins to read, and after it has read all, the attempt has its time limit; in
+// between [Policy.Silence] limits the time between two of its reads, and nothing
+// the total. It doesn't run while the body's own Read does.
+//
+// A body that is an [io.Seeker] begins anew, from where it stands now, for each
+// attempt, and what fn gets is one too. Any other is not sent again once a byte
+// of it was read: what the provider said then is the call's error. Where the body
+// fails, the call ends with fault.Invalid. The body is never closed.
+func Upload[P, R any](ctx context.Context, g *Group[P], op Op, body io.Reader, fn func(context.Context, P, io.Reader) (R, error)) (R, error) {
+	var result R
+	src := &source{body: body}
+	if seeker, ok := body.(io.Seeker); ok {
+		at, err := seeker.Seek(0, io.SeekCurrent)
+		if err == nil { // else it can't, as a pipe that is an *os.File
+			src.seeker, src.from = seeker, at
+		}
+	}
+	h := &holding{single: src.seeker == nil}
+	path, attempts, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
+		l, err := src.lend(h.hold)
+		if err != nil {
+			return err
+		}
+		defer func() { h.sent = src.takeBack(l) }()
+		r, err := fn(ctx, g.providers[i], l.reader())
+		if failed := src.failure(); failed != nil {
+			return failed.as(err)
+		}
+		if err == nil {
+			result = r
+		}
+		return err
+	})
+	if err != nil {
+		var none R
+		return none, err
+	}
+	stamp(result, path, attempts)
+	return result, nil
+}
+
+// source is the caller's body, lent to one attempt at a time.
+type source struct {
+	body   io.Reader
+	seeker io.Seeker // nil where the body can be had once
+	from   int64
+
+	mu      sync.Mutex
+	read    bool // a byte of it
+	reading bool // a Read is under way
+	lost    bool // a Read of an attempt that is over is: nobody knows where it stands
+	failed  error
+}
+
+// bodyError is what the caller's own body answered.
+type bodyError struct{ cause error }
+
+func (e *bodyError) Error() string { return "reading the body: " + e.cause.Error() }
+func (e *bodyError) Unwrap() error { return e.cause }
+
+// as is the fault of an attempt whose body failed. A provider that has taken half
+// a body for a whole one has acted.
+func (e *bodyError) as(answer error) error {
+	if answer == nil {
+		return fault.New(fault.Uncertain, e)
+	}
+	return fault.New(fault.Invalid, e)
+}
+
+func (s *source) failure() *bodyError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		return nil
+	}
+	return &bodyError{s.failed}
+}
+
+func (s *source) lend(o *hold) (*lease, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read {
+		if _, err := s.seeker.Seek(s.from, io.SeekStart); err != nil {
+			return nil, fault.New(fault.Invalid, fmt.Errorf("rewinding the body: %w", err))
+		}
+	}
+	return &lease{of: s, hold: o}, nil
+}
+
+// takeBack ends a lease, and reports whether the body can't be sent again.
+func (s *source) takeBack(l *lease) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.over = true
+	s.lost = s.lost || s.reading
+	return s.lost || s.read && s.seeker == nil
+}
+
+// lease is the body in the hands of one attempt.
+type lease struct {
+	of   *source
+	hold *hold
+	over bool // guarded by of.mu
+}
+
+var errOver = errors.New("the attempt that this body was for is over")
+
+func (l *lease) reader() io.Reader {
+	if l.of.seeker == nil {
+		return l
+	}
+	return seekable{l}
+}
+
+// enter begins a use of the body, which holds no lock, since it may block.
+func (l *lease) enter() error {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	if l.over || l.of.reading {
+		return errOver
+	}
+	l.of.reading = true
+	l.hold.rest()
+	return nil
+}
+
+func (l *lease) leave(change func(*hold)) {
+	l.of.mu.Lock()
+	defer l.of.mu.Unlock()
+	l.of.reading = false
+	if !l.over {
+		l.hold.watch(change)
+	}
+}
+
+func (l *lease) Read(p []byte) (int, error) {
+	if err := l.enter(); err != nil {
+		return 0, err
+	}
+	n, err := l.of.body.Read(p)
+	change := l.hold.limitSilence(l.hold.permit.rules.policy.Silence)
+	if err != nil {
+		change = awaitAnswer
+	}
+	l.of.mu.Lock()
+	l.of.read = l.of.read || n > 0
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.of.failed = err
+	}
+	l.of.mu.Unlock()
+	l.leave(change)
+	return n, err
+}
+
+// awaitAnswer gives the provider the attempt's time limit from now on.
+func awaitAnswer(o *hold) {
+	o.by, o.silence = time.Time{}, 0
+	if o.limit > 0 && o.attempt.nest == nil {
+		o.by = time.Now().Add(o.limit)
+	}
+}
+
+// seekable is a lease of a body that can rewind, for SDKs that read it twice.
+// Positions are the body's own.
+type seekable struct{ *lease }
+
+func (s seekable) Seek(offset int64, whence int) (int64, error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	at, err := s.of.seeker.Seek(offset, whence)
+	s.of.mu.Lock()
+	s.of.read = true // it may stand anywhere
+	s.of.mu.Unlock()
+	s.leave(s.hold.limitSilence(s.hold.permit.rules.policy.Silence))
+	return at, err
+}
