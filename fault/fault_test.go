@@ -107,7 +107,7 @@ func TestRetryAfterIsTakenAgainstTheAnswersOwnClock(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	server := now.Add(3 * time.Hour) // its clock is wrong
 	for value, want := range map[string]time.Duration{
-		"": 0, "7": 7 * time.Second, "\t8": 8 * time.Second, "0": 0, "-1": 0, "1.5": 0, "soon": 0, "3600": time.Hour,
+		"": 0, "7": 7 * time.Second, "\t8": 8 * time.Second, "0": 0, "-1": 0, "1.5": 1500 * time.Millisecond, ".2": 200 * time.Millisecond, "1.2.3": 0, ".": 0, "1e3": 0, "soon": 0, "3600": time.Hour,
 		"3601": fault.MaxRetryAfter, "99999999999999999999999999": fault.MaxRetryAfter, "-99999999999999999999999999": 0,
 		server.Add(9 * time.Second).Format(http.TimeFormat): 9 * time.Second,
 		server.Add(-time.Second).Format(http.TimeFormat):    0,

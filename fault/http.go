@@ -49,8 +49,8 @@ func FromStatus(status int) Kind {
 	return Unknown
 }
 
-// RetryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, or an
-// HTTP date, which is taken against the answer's own Date where there is one,
+// RetryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, of which
+// some servers send decimals too, or an HTTP date, which is taken against the answer's own Date where there is one,
 // so that a wrong clock does no harm. It is zero where the header is absent,
 // malformed or in the past, and never more than [MaxRetryAfter].
 func RetryAfter(h http.Header, now time.Time) time.Duration {
@@ -58,12 +58,12 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	if v == "" {
 		return 0
 	}
-	s, err := strconv.ParseUint(v, 10, 64)
-	switch {
-	case err == nil && s <= uint64(MaxRetryAfter/time.Second):
-		return time.Duration(s) * time.Second
-	case err == nil || errors.Is(err, strconv.ErrRange):
-		return MaxRetryAfter
+	if strings.Trim(v, "0123456789.") == "" {
+		s, err := strconv.ParseFloat(v, 64)
+		if err != nil && !errors.Is(err, strconv.ErrRange) {
+			return 0
+		}
+		return time.Duration(min(s, MaxRetryAfter.Seconds()) * float64(time.Second))
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {

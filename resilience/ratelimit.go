@@ -85,12 +85,13 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 		return nil
 	}
 	wait := b.rest(p)
-	if wait > 0 {
-		if !m.queue() {
-			return m.refuse(b, ErrLimited, 0)
-		}
-		defer m.waiting.Add(-1)
+	if wait <= 0 {
+		return m.refuse(b, ErrLimited, r.line.missing(p.start, b.cost))
 	}
+	if !m.queue() {
+		return m.refuse(b, ErrLimited, 0)
+	}
+	defer m.waiting.Add(-1)
 	ok, missing, err := r.line.take(ctx, p.start, b.cost, wait)
 	switch {
 	case err != nil:
