@@ -25,8 +25,7 @@ type attempt struct {
 	ours     time.Time
 	timedOut bool
 	verdict  fault.Verdict // of its fault
-	ended    bool          // the permit is
-	returned bool
+	ended    bool          // or kept by a body
 }
 
 // inner reports whether the provider is itself made of providers: its own
@@ -46,9 +45,7 @@ func (c *call) attempt(ctx context.Context, a *attempt, try tryFunc) *fault.Erro
 func (c *call) carryOut(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
 	defer c.unwound(a)
 	err := c.once(c.started(a), a, try) //nolint:contextcheck // the attempt's context is the caller's
-	f := c.finish(ctx, a, err)
-	a.returned = true
-	return f
+	return c.finish(ctx, a, err)
 }
 
 func (c *call) begin(ctx context.Context, a *attempt) {
@@ -174,10 +171,10 @@ func (c *call) injected(ctx context.Context, a *attempt, try tryFunc) error {
 	return replaced
 }
 
-// unwound runs deferred: after a panic or runtime.Goexit in the provider or in an
-// observer, which propagates, nothing stays taken.
+// unwound runs deferred: after a panic or runtime.Goexit in the provider, which
+// propagates, nothing stays taken.
 func (c *call) unwound(a *attempt) {
-	if a.returned {
+	if a.ended { // a panic after that is an observer's
 		return
 	}
 	o := bad
@@ -189,10 +186,8 @@ func (c *call) unwound(a *attempt) {
 	}
 	a.ctx.end()
 	a.permit.end(o, time.Now())
-	if !a.ended { // else it was an observer
-		c.emit(a.seen, c.event(a, Panicked, time.Now()))
-		c.changes(a.seen, a.door)
-	}
+	c.emit(a.seen, c.event(a, Panicked, time.Now()))
+	c.changes(a.seen, a.door)
 }
 
 // finish ends the attempt, unless its answer has a body that lasts, and gives

@@ -275,7 +275,7 @@ func (c *call) ask(ctx context.Context, place int, now time.Time, try tryFunc) s
 		}
 		c.note(f, a.verdict)
 		now = time.Now()
-		next := c.next(&a, f, retry, now)
+		next := c.next(ctx, &a, f, retry, now)
 		if next == again {
 			if waits == nil {
 				waits = a.door.member.policy().Backoff.start()
@@ -306,10 +306,14 @@ func (c *call) bid(m *member, left int, now time.Time) bid {
 }
 
 // next is what the table, the history and the policy say after a failed attempt.
-func (c *call) next(a *attempt, f *fault.Error, retry int, now time.Time) step {
+func (c *call) next(ctx context.Context, a *attempt, f *fault.Error, retry int, now time.Time) step {
 	v := a.verdict
-	if f.Kind == fault.Canceled || c.holding != nil && c.holding.final() {
+	switch err := ctx.Err(); {
+	case f.Kind == fault.Canceled || c.holding != nil && c.holding.final():
 		c.end = f.Kind
+		return stop
+	case errors.Is(err, context.Canceled) && (v.Retry || v.Failover):
+		c.end, c.cause = fault.Canceled, err
 		return stop
 	}
 	elsewhere := v.Failover && !c.unsettled && a.left > 0

@@ -70,13 +70,18 @@ func (d door) admit(ctx context.Context, b *bid, p *permit) error {
 	rest := *b
 	waited := own.start.Sub(b.now)
 	rest.now, rest.wait, rest.pause = own.start, b.wait-waited, b.pause-waited
-	if err := d.member.admit(ctx, &rest, p); err != nil {
-		own.giveBack()
-		own.end(silent, own.start)
-		return err
+	err := d.member.admit(ctx, &rest, p)
+	if err == nil {
+		if err = d.key.recheck(&rest, p); err == nil {
+			p.key = own
+			return nil
+		}
+		p.giveBack()
+		p.end(silent, p.start)
 	}
-	p.key = own
-	return nil
+	own.giveBack()
+	own.end(silent, own.start)
+	return err
 }
 
 // budget is whose retries these are.

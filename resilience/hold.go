@@ -234,8 +234,12 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 	b := &body{}
 	h := &holding{body: true}
 	defer func() {
-		if b.ended == nil { // nobody gets it, also after a panic of an observer
-			b.discard()
+		if b.ended != nil {
+			return
+		}
+		b.discard()
+		if h.ended != nil { // an observer has panicked, and nobody gets it
+			h.ended(nil, true)
 		}
 	}()
 	path, attempts, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {

@@ -274,9 +274,23 @@ func (m *member) queue() bool {
 	return false
 }
 
+// recheck looks again, for who has waited since, whether the gate is shut now.
+func (m *member) recheck(b *bid, p *permit) error {
+	if p.start == b.now || b.pinned {
+		return nil
+	}
+	if cause, remaining := m.shut(m.breaker(b.class), p.start); cause != nil {
+		return m.refuse(b, cause, remaining)
+	}
+	return nil
+}
+
 // askBreaker takes the window that the attempt will tell, before it looks whether
 // the breaker has opened since the gate was passed.
 func (m *member) askBreaker(b *bid, p *permit) error {
+	if err := m.recheck(b, p); err != nil {
+		return err
+	}
 	if p.breaker.machine == nil {
 		p.window = p.breaker.window.Load()
 		return nil

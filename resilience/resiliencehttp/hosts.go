@@ -38,7 +38,7 @@ type hosts struct {
 	observers []resilience.Observer
 	whole     *resilience.Control // the identity of all Groups
 	made      *resilience.Control // that of the Transport below
-	backed    map[string]*group // those with backups; never written to after New
+	backed    map[string]*group   // those with backups; never written to after New
 
 	mu  sync.Mutex
 	lru *simplelru.LRU[string, *group]
