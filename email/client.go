@@ -36,6 +36,7 @@ type settings struct {
 	name      string
 	members   []resilience.Member[Sender]
 	observers []resilience.Observer
+	own       []func([]resilience.Member[Sender]) error // policies
 
 	queue      queue.Queue
 	queueFirst bool
@@ -52,8 +53,16 @@ func WithBackup(s Sender) Option {
 	return func(c *settings) { c.members = append(c.members, member(s)) }
 }
 
-// WithPolicy replaces [resilience.Default].
-func WithPolicy(p resilience.Policy) Option { return func(c *settings) { c.policy = p } }
+// WithPolicy replaces [resilience.Default], or where members are named that of these alone.
+func WithPolicy(p resilience.Policy, members ...string) Option {
+	return func(c *settings) {
+		if len(members) == 0 {
+			c.policy = p
+			return
+		}
+		c.own = append(c.own, func(all []resilience.Member[Sender]) error { return resilience.PolicyFor(all, p, members...) })
+	}
+}
 
 // WithObserver adds an observer of every step of every call.
 func WithObserver(o resilience.Observer) Option {
@@ -81,6 +90,11 @@ func New(primary Sender, options ...Option) (*Client, error) {
 	}
 	if c.hold > 0 && c.queue == nil {
 		return nil, errHoldsNowhere
+	}
+	for _, set := range c.own {
+		if err := set(c.members); err != nil {
+			return nil, err
+		}
 	}
 	group, err := resilience.New(c.policy, c.members, c.observers...)
 	if err != nil {

@@ -97,3 +97,30 @@ func TestANameHidesNothingOfASender(t *testing.T) {
 	_, err = email.New(email.Named("eu", nil))
 	require.ErrorContains(t, err, "no provider")
 }
+
+func TestAMemberMayHaveAPolicyOfItsOwn(t *testing.T) {
+	own := resilience.Default
+	own.Retries = 0
+	down := fault.New(fault.Unavailable, nil)
+	eu, us := &failing{err: down}, &failing{err: down}
+	client, err := email.New(email.Named("eu", eu), email.WithBackup(email.Named("us", us)), email.WithPolicy(own, "us"))
+	require.NoError(t, err)
+	_, err = client.Send(t.Context(), hello())
+	require.ErrorIs(t, err, fault.Unavailable)
+	assert.EqualValues(t, 3, eu.asked)
+	assert.EqualValues(t, 1, us.asked)
+	_, err = email.New(eu, email.WithPolicy(own, "nobody"))
+	require.ErrorContains(t, err, `"nobody"`)
+}
+
+type failing struct {
+	err   error
+	asked int
+}
+
+func (*failing) Name() string { return "failing" }
+
+func (f *failing) Send(context.Context, *email.Message) (*email.Receipt, error) {
+	f.asked++
+	return nil, f.err
+}

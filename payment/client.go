@@ -105,6 +105,7 @@ type settings struct {
 	name      string
 	members   []resilience.Member[Gateway]
 	observers []resilience.Observer
+	own       []func([]resilience.Member[Gateway]) error // policies
 	journal   Journal
 	rules     Rules
 	handler   Handler
@@ -129,8 +130,16 @@ func WithHandler(h Handler) Option { return func(s *settings) { s.handler = h } 
 // WithRules replaces the zero Rules.
 func WithRules(r Rules) Option { return func(s *settings) { s.rules = r } }
 
-// WithPolicy replaces [Policy].
-func WithPolicy(p resilience.Policy) Option { return func(s *settings) { s.policy = p } }
+// WithPolicy replaces [Policy], or where members are named that of these alone.
+func WithPolicy(p resilience.Policy, members ...string) Option {
+	return func(s *settings) {
+		if len(members) == 0 {
+			s.policy = p
+			return
+		}
+		s.own = append(s.own, func(all []resilience.Member[Gateway]) error { return resilience.PolicyFor(all, p, members...) })
+	}
+}
 
 // WithObserver adds an observer of every step of every call.
 func WithObserver(o resilience.Observer) Option {
@@ -173,6 +182,11 @@ func New(primary Gateway, options ...Option) (*Client, error) {
 	}
 	if err := s.check(); err != nil {
 		return nil, err
+	}
+	for _, set := range s.own {
+		if err := set(s.members); err != nil {
+			return nil, err
+		}
 	}
 	group, err := resilience.New(s.policy, s.members, s.observers...)
 	if err != nil {

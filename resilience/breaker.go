@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+
+	"github.com/smilefactory/integrations/resilience/internal/window"
 )
 
 // breaker is that of one class of operations at one member. gobreaker is its
@@ -24,7 +26,7 @@ type breaker struct {
 	// window before openUntil, so that who finds it closed never has a window in which
 	// it is open.
 	openUntil atomic.Int64 // zero while it is closed
-	window    atomic.Pointer[window]
+	window    atomic.Pointer[window.Window]
 	usual     atomic.Int64 // what an answer usually takes
 	forced    atomic.Bool  // the next failure opens it, whatever the window says
 }
@@ -51,8 +53,8 @@ const (
 // newBreaker makes a closed one. Its machine's clock is there to be overtaken by
 // the gate's, which decides when to probe: it must be ready by then.
 func (m *member) newBreaker(class string, p Breaker, ready time.Duration) *breaker {
-	b := &breaker{m: m, class: class, policy: p, tenth: tenthOf(p.Window)}
-	b.window.Store(&window{})
+	b := &breaker{m: m, class: class, policy: p, tenth: window.TenthOf(p.Window)}
+	b.window.Store(&window.Window{})
 	if p.on() {
 		b.machine = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			MaxRequests:   uint32(max(p.Probes, 1)), //nolint:gosec // checked not negative by Validate
@@ -86,10 +88,10 @@ func (b *breaker) readyToTrip() bool {
 		inARow, minCalls = (inARow+1)/2, (minCalls+1)/2
 	}
 	w := b.window.Load()
-	if inARow > 0 && max(w.inARow.Load(), b.m.unreachable.Load()) >= inARow {
+	if inARow > 0 && max(w.InARow.Load(), b.m.unreachable.Load()) >= inARow {
 		return true
 	}
-	successes, failures := w.sum(b.tenthAt(now))
+	successes, failures := w.Sum(b.tenthAt(now))
 	completed := successes + failures
 	return b.policy.Ratio > 0 && completed >= minCalls && float64(failures) >= b.policy.Ratio*float64(completed)
 }
@@ -103,9 +105,9 @@ func (b *breaker) changed(from, to State) {
 		p := b.policy
 		ch.openFor = p.OpenFor + time.Duration(rand.Float64()*p.Jitter*float64(p.OpenFor)) //nolint:gosec // spreading, not secrecy
 		b.openUntil.Store(int64(now.Sub(b.m.base) + ch.openFor))
-		b.window.Store(&window{})
+		b.window.Store(&window.Window{})
 	case Closed:
-		b.window.Store(&window{})
+		b.window.Store(&window.Window{})
 		b.openUntil.Store(0)
 	}
 	b.m.note(b, ch)
@@ -113,12 +115,12 @@ func (b *breaker) changed(from, to State) {
 
 // tell takes the outcome of an attempt that the window w let in, by a probe's
 // permit where it was one.
-func (b *breaker) tell(w *window, probe func(error), o outcome, now time.Time) {
+func (b *breaker) tell(w *window.Window, probe func(error), o outcome, now time.Time) {
 	switch o {
 	case good:
-		w.add(b.tenthAt(now), 1)
-		if w.inARow.Load() != 0 {
-			w.inARow.Store(0)
+		w.Add(b.tenthAt(now), window.Success)
+		if w.InARow.Load() != 0 {
+			w.InARow.Store(0)
 		}
 		if b.m.unreachable.Load() != 0 {
 			b.m.unreachable.Store(0)
@@ -127,9 +129,9 @@ func (b *breaker) tell(w *window, probe func(error), o outcome, now time.Time) {
 			probe(nil)
 		}
 	case slow, bad, unreachable:
-		w.add(b.tenthAt(now), oneFailure)
+		w.Add(b.tenthAt(now), window.Failure)
 		if o != slow {
-			w.inARow.Add(1)
+			w.InARow.Add(1)
 		}
 		b.failed(w, probe, o == unreachable)
 	case silent, ofAccount:
@@ -141,7 +143,7 @@ func (b *breaker) tell(w *window, probe func(error), o outcome, now time.Time) {
 
 // failed tells the machine of a failure. One from before the last opening or
 // closing is excluded, so that it takes no probe's place.
-func (b *breaker) failed(w *window, probe func(error), everywhere bool) {
+func (b *breaker) failed(w *window.Window, probe func(error), everywhere bool) {
 	current := b.window.Load() == w
 	if current && everywhere {
 		b.m.unreachable.Add(1)

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience/internal/limit"
 )
 
 // Call makes one call of a provider's method out of as many attempts as it
@@ -261,7 +262,7 @@ func (c *call) left(place int, now time.Time) int {
 // ask asks one provider, and repeats as the table and the policy allow.
 func (c *call) ask(ctx context.Context, place int, now time.Time, try tryFunc) step {
 	a := attempt{place: place, index: c.order.at(place), door: c.member(place).doorOf(c.key)}
-	a.door.budget().deposit()
+	a.door.budget().Deposit()
 	var waits *backoff.ExponentialBackOff
 	for retry := 0; ; retry++ {
 		a.left = c.left(place, now)
@@ -363,7 +364,7 @@ func (c *call) wait(ctx context.Context, a *attempt, f *fault.Error, backoff tim
 		return c.giveUp(a, f)
 	}
 	c.emit(ctx, Event{Type: RetryScheduled, Time: *now, Provider: c.prefix + a.door.member.name, Attempt: a.number, Delay: delay, Err: f})
-	if err := sleep(ctx, delay); err != nil {
+	if err := limit.Sleep(ctx, delay); err != nil {
 		c.end, c.cause = fault.Canceled, err
 		return stop
 	}
@@ -392,7 +393,7 @@ func (c *call) delay(a *attempt, f *fault.Error, d time.Duration, now time.Time)
 	if !c.deadline.IsZero() && !now.Add(d).Before(c.deadline) {
 		return 0, false
 	}
-	return d, a.door.budget().take()
+	return d, a.door.budget().Take()
 }
 
 // refused goes on with the next provider, but for a call that may have acted at

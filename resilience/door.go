@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience/internal/limit"
 )
 
 // door is a provider as one call meets it: its state, and in front of it that of
@@ -85,8 +86,8 @@ func (d door) admit(ctx context.Context, b *bid, p *permit) error {
 }
 
 // budget is whose retries these are.
-func (d door) budget() *budget {
-	if d.key != nil && d.key.budget.share.Load() > 0 {
+func (d door) budget() *limit.Budget {
+	if d.key != nil && d.key.budget.Left() >= 0 {
 		return &d.key.budget
 	}
 	return &d.member.budget

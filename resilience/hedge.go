@@ -3,7 +3,6 @@ package resilience
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -142,7 +141,7 @@ func (r *rival) run(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	defer r.cancel(nil)
-	if ctx.Err() != nil || !r.a.door.budget().take() {
+	if ctx.Err() != nil || !r.a.door.budget().Take() {
 		return
 	}
 	b := bid{op: r.c.op.Name, class: r.c.op.Class, now: time.Now(), cost: r.c.cost, pinned: r.c.pin != ""}
@@ -185,44 +184,10 @@ func (a *attemptContext) isBeaten() bool {
 	return a.beaten
 }
 
-// latencies are a provider's last ones.
-type latencies struct {
-	mu     sync.Mutex
-	recent [128]time.Duration
-	n      int
-	sorted []time.Duration // of a moment ago
-}
-
-const (
-	enoughLatencies = 32
-	sortEvery       = 16
-)
-
-func (l *latencies) add(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.recent[l.n%len(l.recent)] = d
-	l.n++
-	if l.n >= enoughLatencies && l.n%sortEvery == 0 {
-		l.sorted = append(l.sorted[:0], l.recent[:min(l.n, len(l.recent))]...)
-		slices.Sort(l.sorted)
-	}
-}
-
-// percentile is zero while too few are known.
-func (l *latencies) percentile(p float64) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.sorted) == 0 {
-		return 0
-	}
-	return l.sorted[int(p*float64(len(l.sorted)))]
-}
-
 func (m *member) hedgeAfter() time.Duration {
 	h := m.policy().Hedge
 	if h.Percentile > 0 {
-		if d := m.latencies.percentile(h.Percentile); d > 0 {
+		if d := m.latencies.Percentile(h.Percentile); d > 0 {
 			return d
 		}
 	}

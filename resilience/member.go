@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience/internal/limit"
+	"github.com/smilefactory/integrations/resilience/internal/window"
 )
 
 // member is the state of one provider, or of one key at a provider. The gate in
@@ -29,7 +31,7 @@ type member struct {
 	mode        atomic.Uint32
 	hasChanged  atomic.Bool
 	unreachable atomic.Int64 // fault.Unavailable in a row, whatever the class
-	budget      budget
+	budget      limit.Budget
 
 	_        [64]byte // what each call writes is kept apart from what it only reads
 	inFlight atomic.Int64
@@ -37,7 +39,7 @@ type member struct {
 
 	waiting   atomic.Int64
 	refusals  refusals
-	latencies latencies
+	latencies window.Latencies
 
 	mu        sync.Mutex
 	downUntil int64 // as long as a new class starts open
@@ -62,11 +64,11 @@ const maxClasses = 16
 
 func newMember(name string, p Policy, in inner, observed bool) *member {
 	m := &member{name: name, prefix: name + "/", inner: in, base: time.Now().Add(-headStart), observed: observed}
-	m.budget.init()
+	m.budget.Fill()
 	if in.is() { // its own protections rule; ours would multiply them
 		p = Policy{}
 	}
-	m.budget.setShare(p.RetryBudget)
+	m.budget.SetShare(p.RetryBudget)
 	m.breakers.Store(&[]*breaker{m.newBreaker("", p.Breaker, p.Breaker.OpenFor)})
 	m.rules.Store(m.newRules(nil, p))
 	return m
@@ -197,10 +199,10 @@ func storeMax(v *atomic.Int64, to int64) {
 type permit struct {
 	m       *member
 	rules   *rules
-	breaker *breaker    // nil where nothing is counted
-	window  *window     // that let it in
-	probe   func(error) // tells a half-open breaker
-	tokens  int         // of the rate limit, until they can't be given back
+	breaker *breaker       // nil where nothing is counted
+	window  *window.Window // that let it in
+	probe   func(error)    // tells a half-open breaker
+	tokens  int            // of the rate limit, until they can't be given back
 	slot    bool
 	start   time.Time
 	key     *permit // for the key's own limits and breaker
@@ -258,7 +260,7 @@ func (m *member) pass(ctx context.Context, b *bid, p *permit) error {
 		return m.refuse(b, cause, remaining)
 	}
 	defer m.waiting.Add(-1)
-	if err := sleep(ctx, min(remaining+tenthMore(remaining), b.pause)); err != nil {
+	if err := limit.Sleep(ctx, min(remaining+tenthMore(remaining), b.pause)); err != nil {
 		return err
 	}
 	p.start = time.Now()
@@ -317,7 +319,7 @@ func (m *member) askBreaker(b *bid, p *permit) error {
 
 func (p *permit) dropSlot() {
 	if p.slot {
-		p.rules.slots.release()
+		p.rules.slots.Release()
 		p.slot = false
 	}
 }
@@ -327,7 +329,7 @@ func (m *member) takeSlot(ctx context.Context, b *bid, p *permit) error {
 	if slots == nil {
 		return nil
 	}
-	if p.slot = slots.tryTake(); p.slot {
+	if p.slot = slots.TryTake(); p.slot {
 		return nil
 	}
 	wait := b.rest(p)
@@ -335,7 +337,7 @@ func (m *member) takeSlot(ctx context.Context, b *bid, p *permit) error {
 		return m.refuse(b, ErrFull, 0)
 	}
 	defer m.waiting.Add(-1)
-	got, err := slots.take(ctx, wait)
+	got, err := slots.Take(ctx, wait)
 	switch {
 	case err != nil:
 		return err
@@ -372,15 +374,15 @@ func (p *permit) end(o outcome, now time.Time) {
 // overload.
 func (p *permit) measured(took time.Duration, answered, overload bool) {
 	if v := p.rules.vegas; v != nil && (overload || answered) {
-		inUse, _ := p.rules.slots.state()
-		p.rules.slots.setLimit(v.sample(took, inUse, overload))
+		inUse, _ := p.rules.slots.State()
+		p.rules.slots.SetLimit(v.Sample(took, inUse, overload))
 	}
 	if answered {
 		if p.breaker != nil {
 			p.breaker.answered(took)
 		}
 		if p.rules.policy.Hedge.Percentile > 0 {
-			p.m.latencies.add(took)
+			p.m.latencies.Add(took)
 		}
 	}
 	if p.key != nil {
@@ -433,19 +435,4 @@ func (m *member) refuse(b *bid, cause error, remaining time.Duration) *fault.Err
 	}
 	m.refusals.kept.CompareAndSwap(old, &fresh) // whoever loses the race keeps its own
 	return e
-}
-
-// sleep waits for d or for ctx's end, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/smilefactory/integrations/resilience/internal/limit"
 )
 
 // Policy says how a Group protects its calls. The zero value of each field
@@ -77,6 +79,26 @@ type Backoff struct {
 	Jitter       float64
 }
 
+// Adaptive is a limit on concurrency that finds its own height: it grows while
+// it is used and latency shows no queue at the provider, and shrinks when it
+// does, or when the provider says that it has too much.
+//
+// It is TCP Vegas (the queue is what latency has over that of an idle provider)
+// with three changes. It goes by means over a round of attempts, since a single
+// quick answer says nothing about the next one's work. It measures the idle
+// latency anew from time to time with half the limit, as BBR does, since a
+// lowest value ever seen outlives what it was true for. And it shrinks on
+// refusals, since a provider that sheds load answers quickly, which latency alone
+// takes for health. The gradient of two means (Gradient2 of Netflix's
+// concurrency-limits) was weighed: its long mean learns the queue that it should
+// find, and settled at three times what a simulated provider could do.
+type Adaptive struct {
+	// Min and Max bound the limit; Max switches it on. Min is 1 where it is zero.
+	Min, Max int
+	// Initial is where it starts; zero means 20, within Min and Max.
+	Initial int
+}
+
 // Breaker is a circuit breaker over a rolling window. It is on where Ratio or
 // InARow is set.
 type Breaker struct {
@@ -118,9 +140,8 @@ var Default = Policy{
 	Silence: 30 * time.Second,
 }
 
-// longest is what longer durations are cut to: for ever, without overflowing
-// where two are added.
-const longest = 50 * 365 * 24 * time.Hour
+// longest is what longer durations are cut to.
+const longest = limit.Longest
 
 // owned is a copy that shares nothing with the caller's, its durations within
 // bounds.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience/internal/limit"
 )
 
 // Limiter is a rate limit that lives elsewhere, such as one that many processes
@@ -58,7 +59,7 @@ func Spent(ctx context.Context, n int) {
 		if l, ok := r.policy.Limiter.(CostLimiter); ok {
 			_ = l.Settle(ctx, m.name, more) // it tells its own errors
 		} else if r.line != nil {
-			r.line.settle(more)
+			r.line.Settle(more)
 		}
 	}
 }
@@ -70,7 +71,7 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 	switch {
 	case r.line == nil && r.policy.Limiter == nil:
 		return nil
-	case r.slots != nil && b.rest(p) <= 0 && r.slots.full():
+	case r.slots != nil && b.rest(p) <= 0 && r.slots.Full():
 		return m.refuse(b, ErrFull, 0)
 	case r.policy.Limiter != nil:
 		return m.askLimiter(ctx, b, p)
@@ -80,19 +81,19 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 			Err: fmt.Errorf("a cost of %d is more than the rate limit's Burst (%d): it would never be granted", b.cost, r.policy.Burst),
 		}
 	}
-	if r.line.length.Load() == 0 && r.line.limiter.AllowN(p.start, b.cost) {
+	if r.line.TryTake(p.start, b.cost) {
 		p.tokens = b.cost
 		return nil
 	}
 	wait := b.rest(p)
 	if wait <= 0 {
-		return m.refuse(b, ErrLimited, r.line.missing(p.start, b.cost))
+		return m.refuse(b, ErrLimited, r.line.Missing(p.start, b.cost))
 	}
 	if !m.queue() {
 		return m.refuse(b, ErrLimited, 0)
 	}
 	defer m.waiting.Add(-1)
-	ok, missing, err := r.line.take(ctx, p.start, b.cost, wait)
+	ok, missing, err := r.line.Take(ctx, p.start, b.cost, wait)
 	switch {
 	case err != nil:
 		return err
@@ -107,7 +108,7 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 // probes nor a full bulkhead may drain the limit.
 func (p *permit) giveBack() {
 	if p.tokens > 0 {
-		p.rules.line.settle(-p.tokens)
+		p.rules.line.Settle(-p.tokens)
 		p.tokens = 0
 	}
 	p.dropSlot()
@@ -135,7 +136,7 @@ func (m *member) askLimiter(ctx context.Context, b *bid, p *permit) error {
 			queued = true
 			defer m.waiting.Add(-1) //nolint:gocritic // once
 		}
-		if err := sleep(ctx, delay); err != nil {
+		if err := limit.Sleep(ctx, delay); err != nil {
 			return err
 		}
 	}

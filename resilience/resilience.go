@@ -33,6 +33,7 @@ package resilience
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -171,10 +172,28 @@ func madeOf[P any](p P) inner {
 	return inner{}
 }
 
-func (g *Control) memberName(i int, name string, provider any) (string, error) {
-	if n, ok := provider.(interface{ Name() string }); ok && name == "" {
-		name = n.Name()
+// PolicyFor gives the members of these names a policy of their own, for a Client's
+// option.
+func PolicyFor[P any](members []Member[P], p Policy, names ...string) error {
+	for _, name := range names {
+		i := slices.IndexFunc(members, func(m Member[P]) bool { return nameOf(m.Name, m.Provider) == name })
+		if i < 0 {
+			return fmt.Errorf("resilience: a policy is for %q, which is no member", name)
+		}
+		members[i].Policy = &p
 	}
+	return nil
+}
+
+func nameOf(name string, provider any) string {
+	if n, ok := provider.(interface{ Name() string }); ok && name == "" {
+		return n.Name()
+	}
+	return name
+}
+
+func (g *Control) memberName(i int, name string, provider any) (string, error) {
+	name = nameOf(name, provider)
 	bad := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._-", r)
 	}

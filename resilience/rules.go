@@ -4,16 +4,16 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/smilefactory/integrations/resilience/internal/limit"
 )
 
 // rules are a member's policy with what was made for it. They are replaced as a
 // whole when the policy changes.
 type rules struct {
 	policy Policy
-	line   *line
-	slots  *bulkhead
-	vegas  *vegas
+	line   *limit.Line
+	slots  *limit.Slots
+	vegas  *limit.Vegas
 	keys   *keyed
 }
 
@@ -25,24 +25,23 @@ func (m *member) newRules(old *rules, p Policy) *rules {
 	r := &rules{policy: p}
 	if p.Rate > 0 && p.Limiter == nil {
 		if r.line = old.line; r.line == nil {
-			r.line = &line{limiter: rate.NewLimiter(rate.Limit(p.Rate), p.Burst)}
+			r.line = limit.NewLine(p.Rate, p.Burst)
 		} else {
-			r.line.limiter.SetLimit(rate.Limit(p.Rate))
-			r.line.limiter.SetBurst(p.Burst)
+			r.line.Set(p.Rate, p.Burst)
 		}
 	}
-	limit := p.Concurrency
-	if p.Adaptive.Max > 0 {
-		if r.vegas = old.vegas; r.vegas == nil || old.policy.Adaptive != p.Adaptive {
-			r.vegas = newVegas(p.Adaptive)
+	most := p.Concurrency
+	if a := p.Adaptive; a.Max > 0 {
+		if r.vegas = old.vegas; r.vegas == nil || old.policy.Adaptive != a {
+			r.vegas = limit.NewVegas(a.Min, a.Max, a.Initial)
 		}
-		limit = r.vegas.current()
+		most = r.vegas.Current()
 	}
-	if r.slots = old.slots; limit > 0 && r.slots == nil {
-		r.slots = &bulkhead{}
+	if r.slots = old.slots; most > 0 && r.slots == nil {
+		r.slots = &limit.Slots{}
 	}
 	if r.slots != nil {
-		r.slots.setLimit(limit)
+		r.slots.SetLimit(most)
 	}
 	if p.PerKey != nil {
 		if r.keys = old.keys; r.keys == nil {
@@ -57,7 +56,7 @@ func (m *member) newRules(old *rules, p Policy) *rules {
 // open for as long as it would have, and an equal Breaker keeps its counts.
 func (m *member) setPolicy(p Policy) {
 	old := m.rules.Load()
-	m.budget.setShare(p.RetryBudget)
+	m.budget.SetShare(p.RetryBudget)
 	m.rules.Store(m.newRules(old, p))
 	if old.policy.Breaker != p.Breaker {
 		m.setBreakers(p.Breaker)

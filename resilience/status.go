@@ -73,17 +73,14 @@ func (g *Control) Inspect() []Status {
 func (m *member) status(b *breaker, now time.Time) Status {
 	r, w, at := m.rules.Load(), b.window.Load(), int64(now.Sub(m.base))
 	s := Status{
-		Name: m.name, Class: b.class, State: Closed, RetriesLeft: -1,
-		InARow: int(w.inARow.Load()), InFlight: int(m.inFlight.Load()), Mode: Mode(m.mode.Load()), Usual: time.Duration(b.usual.Load()),
+		Name: m.name, Class: b.class, State: Closed, RetriesLeft: m.budget.Left(),
+		InARow: int(w.InARow.Load()), InFlight: int(m.inFlight.Load()), Mode: Mode(m.mode.Load()), Usual: time.Duration(b.usual.Load()),
 	}
-	s.Successes, s.Failures = w.sum(b.tenthAt(now))
+	s.Successes, s.Failures = w.Sum(b.tenthAt(now))
 	s.OpenFor = time.Duration(max(b.openUntil.Load()-at, 0))
 	s.PausedFor = time.Duration(max(m.pausedUntil.Load()-at, 0))
 	if r.slots != nil {
-		_, s.Limit = r.slots.state()
-	}
-	if m.budget.share.Load() > 0 {
-		s.RetriesLeft = int(m.budget.left.Load() / retryCost)
+		_, s.Limit = r.slots.State()
 	}
 	switch { // asking gobreaker would move it on: a look must not start a probe
 	case s.OpenFor > 0:

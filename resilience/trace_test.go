@@ -109,7 +109,9 @@ func TestWhatAnAdapterNotesOfAnExchangeComesWithTheAttemptsEnd(t *testing.T) {
 			hooks.Go(func() { fault.Note(ctx, func(e *fault.Exchange) { e.Sent++ }) })
 		}
 		hooks.Wait()
-		fault.Note(ctx, func(e *fault.Exchange) { e.Target, e.Status, e.Units = "api.example.com:443", 503, map[string]float64{"tokens": 7} })
+		fault.Note(ctx, func(e *fault.Exchange) {
+			e.Target, e.Status, e.Units = "api.example.com:443", 503, map[string]float64{"tokens": 7}
+		})
 		go fault.Note(ctx, func(e *fault.Exchange) { e.Status = 0; e.Units["late"] = 1 }) // outlives the answer, or not
 		time.Sleep(time.Millisecond)
 		fault.Note(ctx, func(e *fault.Exchange) { e.Status = 503 })

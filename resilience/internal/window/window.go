@@ -1,4 +1,5 @@
-package resilience
+// Package window counts what has become of calls, and how long they took.
+package window
 
 import (
 	"math"
@@ -6,35 +7,40 @@ import (
 	"time"
 )
 
-// window counts what became of the calls that one generation of a breaker let
+// Window counts what became of the calls that one generation of a breaker let
 // in: each opening and each closing begins another, and a call tells the one that
 // let it in, so that a call from before has no say. It moves in tenths, and needs
 // no lock.
-type window struct {
+type Window struct {
 	// Each word is the number of a tenth (24 bits), its failures and its successes
 	// (20 bits each).
 	words  [tenths]atomic.Uint64
-	inARow atomic.Int64 // failures since the last success, however far apart
+	InARow atomic.Int64 // failures since the last success, however far apart
 }
+
+// What Add counts.
+const (
+	Success = 1
+	Failure = 1 << countBits
+)
 
 const (
 	tenths     = 10
 	countBits  = 20
 	maxCount   = 1<<countBits - 1
-	oneFailure = 1 << countBits
 	numberMask = 1<<(64-2*countBits) - 1
 )
 
-// tenthOf is the length of a tenth. Without a window there is one for ever.
-func tenthOf(window time.Duration) time.Duration {
+// TenthOf is the length of a tenth. Without a window there is one for ever.
+func TenthOf(window time.Duration) time.Duration {
 	if window == 0 {
 		return math.MaxInt64
 	}
 	return max(window/tenths, 1)
 }
 
-// add counts one call in a tenth: plus is 1 for a success, oneFailure for a failure.
-func (w *window) add(tenth uint64, plus uint64) {
+// Add counts one call in a tenth: plus is Success or Failure.
+func (w *Window) Add(tenth uint64, plus uint64) {
 	word := &w.words[tenth%tenths]
 	for {
 		old := word.Load()
@@ -51,8 +57,8 @@ func (w *window) add(tenth uint64, plus uint64) {
 	}
 }
 
-// sum is what the window holds when that tenth runs.
-func (w *window) sum(tenth uint64) (successes, failures int) {
+// Sum is what the window holds when that tenth runs.
+func (w *Window) Sum(tenth uint64) (successes, failures int) {
 	for i := range w.words {
 		word := w.words[i].Load()
 		if (tenth-word>>(2*countBits))&numberMask < tenths {

@@ -1,4 +1,4 @@
-package resilience
+package limit
 
 import (
 	"container/list"
@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// bulkhead bounds the attempts that run at the same time. Whoever waits is
+// Slots bounds the attempts that run at the same time. Whoever waits is
 // served in order; the bound may change at any time.
-type bulkhead struct {
+type Slots struct {
 	mu      sync.Mutex
 	limit   int // 0 is none
 	inUse   int
 	waiting list.List // of chan struct{}, closed when the slot is given
 }
 
-// tryTake takes a slot that is free, where nobody waits for it.
-func (b *bulkhead) tryTake() bool {
+// TryTake takes a slot that is free, where nobody waits for it.
+func (b *Slots) TryTake() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	free := b.limit == 0 || b.inUse < b.limit && b.waiting.Len() == 0
@@ -27,9 +27,9 @@ func (b *bulkhead) tryTake() bool {
 	return free
 }
 
-// take waits for a slot at most that long. It reports whether it got one; the
+// Take waits for a slot at most that long. It reports whether it got one; the
 // error is ctx's.
-func (b *bulkhead) take(ctx context.Context, wait time.Duration) (bool, error) {
+func (b *Slots) Take(ctx context.Context, wait time.Duration) (bool, error) {
 	given := make(chan struct{})
 	b.mu.Lock()
 	place := b.waiting.PushBack(given)
@@ -45,7 +45,7 @@ func (b *bulkhead) take(ctx context.Context, wait time.Duration) (bool, error) {
 		return b.leave(place, given), nil
 	case <-ctx.Done():
 		if b.leave(place, given) {
-			b.release()
+			b.Release()
 		}
 		return false, ctx.Err()
 	}
@@ -53,7 +53,7 @@ func (b *bulkhead) take(ctx context.Context, wait time.Duration) (bool, error) {
 
 // leave gives up a place in the queue, and reports whether the slot had come
 // meanwhile.
-func (b *bulkhead) leave(place *list.Element, given chan struct{}) bool {
+func (b *Slots) leave(place *list.Element, given chan struct{}) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
@@ -65,14 +65,14 @@ func (b *bulkhead) leave(place *list.Element, given chan struct{}) bool {
 	}
 }
 
-func (b *bulkhead) release() {
+func (b *Slots) Release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.inUse--
 	b.serve()
 }
 
-func (b *bulkhead) serve() {
+func (b *Slots) serve() {
 	for b.waiting.Len() > 0 && (b.limit == 0 || b.inUse < b.limit) {
 		first := b.waiting.Front()
 		b.waiting.Remove(first)
@@ -81,22 +81,22 @@ func (b *bulkhead) serve() {
 	}
 }
 
-func (b *bulkhead) setLimit(n int) {
+func (b *Slots) SetLimit(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.limit = n
 	b.serve()
 }
 
-// full reports whether a slot can't be had at once.
-func (b *bulkhead) full() bool {
+// Full reports whether a slot can't be had at once.
+func (b *Slots) Full() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.limit > 0 && (b.inUse >= b.limit || b.waiting.Len() > 0)
 }
 
-// state is what Inspect shows.
-func (b *bulkhead) state() (inUse, limit int) {
+// State is what Inspect shows.
+func (b *Slots) State() (inUse, limit int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.inUse, b.limit
