@@ -66,7 +66,7 @@ func subject(o *emailtest.Outbox, sender email.Sender, name string) emailtest.Su
 				return true
 			}
 			kind, ok := map[emailtest.Trouble]fault.Kind{
-				emailtest.Unreachable: fault.Unavailable, emailtest.ServerError: fault.Uncertain, emailtest.Throttled: fault.RateLimited,
+				emailtest.Unreachable: fault.Unavailable, emailtest.NoCredentials: fault.Denied, emailtest.ServerError: fault.Uncertain, emailtest.Throttled: fault.RateLimited,
 				emailtest.BadCredentials: fault.Denied, emailtest.Blocked: fault.Rejected, emailtest.Reset: fault.Uncertain,
 			}[t]
 			if ok {

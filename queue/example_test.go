@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"time"
 
 	"github.com/smilefactory/integrations/queue"
@@ -98,4 +100,39 @@ func ExampleJob_dedupe() {
 	// Output:
 	// false
 	// true
+}
+
+// What becomes of the jobs is logged: a retry at info, a dead letter as an error.
+func ExampleLog() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	q := queuetest.New()
+	_, err := q.Enqueue(ctx, queue.Job{ID: "invoice-7", Kind: "invoice", Payload: []byte("7")})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: steady}))
+	err = q.Run(ctx, map[string]queue.Handler{"invoice": func(_ context.Context, d queue.Delivery) error {
+		if d.Attempt == 1 {
+			return queue.RetryAfter(errors.New("the printer is off"), time.Millisecond)
+		}
+		stop()
+		return queue.Bury(errors.New("the customer has no address"))
+	}}, queue.With(func(o *queue.RunOptions) { o.Observe = queue.Log(logger) }))
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// level=INFO msg="queue: retried" kind=invoice id=invoice-7 attempt=1 err="the printer is off"
+	// level=ERROR msg="queue: died" kind=invoice id=invoice-7 attempt=2 err="the customer has no address"
+}
+
+// steady leaves out what differs each time.
+func steady(_ []string, a slog.Attr) slog.Attr {
+	switch a.Key {
+	case slog.TimeKey, "duration", "next":
+		return slog.Attr{}
+	}
+	return a
 }

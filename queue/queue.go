@@ -22,6 +22,9 @@
 //     until it succeeds, expires or dies. Priority chooses among keys, never
 //     inside one, and grows with age.
 //   - An expired job never runs; it ends in the dead letters as well.
+//
+// [RunOptions].Observe is told what becomes of the jobs; [Log] writes it to a
+// logger.
 package queue
 
 import (

@@ -30,7 +30,7 @@ type RunOptions struct {
 	Initial, Longest time.Duration
 	// Poll is how often the store is asked where nothing wakes; 5 seconds.
 	Poll time.Duration
-	// Observe is told what became of each attempt. It must be quick.
+	// Observe is told what became of each attempt, such as [Log]. It must be quick.
 	Observe func(Event)
 }
 

@@ -16,7 +16,7 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
+	"unicode"
 )
 
 const redacted = "[redacted]"
@@ -83,74 +83,123 @@ func Literal(s string) Source {
 	})
 }
 
-// Env reads an environment variable at each use.
+// Env reads an environment variable at each use. A byte order mark and the line
+// ends at its end are not part of the secret.
 func Env(name string) Source {
 	return Func(func(context.Context) (Value, error) {
-		v := NewValue(os.Getenv(name))
-		if v.IsZero() {
-			return v, fmt.Errorf("secret: environment variable %s is not set or empty", name)
+		s, ok := os.LookupEnv(name)
+		if !ok {
+			return Value{}, fmt.Errorf("secret: environment variable %s is not set", name)
 		}
-		return v, nil
+		return text("environment variable "+name, s)
 	})
 }
 
-const (
-	maxFile = 64 << 10
-	// settled is the age from which a file's time can be trusted: a second write
-	// within a file system's coarsest tick leaves time and size as they were.
-	settled = 2 * time.Second
-)
-
-// File reads a file of at most 64 KiB, anew whenever it was written or replaced
-// (as a mounted secret is, through a symbolic link). Line ends at its end are not
-// part of the secret.
+// File reads a file of at most 64 KiB at each use, so that a new secret is seen
+// however it got there: written in place, moved there, or by a symbolic link as
+// mounted secrets are. A byte order mark, and the line ends at its end, are not
+// part of the secret; other control characters than tab and line ends inside, as
+// files that aren't text and those in UTF-16 have, are refused.
+//
+// A pipe, such as /dev/fd/63 of a shell's <(vault read …), gives what it holds
+// once, and that is kept. Callers at the same time share one read, and each waits
+// for it no longer than its context.
 func File(path string) Source { return &file{path: path} }
+
+const maxFile = 64 << 10
 
 type file struct {
 	path string
 
-	mu    sync.Mutex
-	read  os.FileInfo // of the file that value is from; nil where it must be read again
-	value Value
+	mu   sync.Mutex
+	read *read // under way, or of a pipe; nil where the next caller begins one
 }
 
-func (f *file) Secret(context.Context) (Value, error) {
+// read is one read of the file; value and err are set once done is closed.
+type read struct {
+	done  chan struct{}
+	value Value
+	err   error
+}
+
+func (f *file) Secret(ctx context.Context) (Value, error) {
+	if ctx.Err() != nil {
+		return Value{}, f.left(ctx)
+	}
+	r := f.join()
+	select {
+	case <-r.done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return Value{}, f.left(ctx)
+	}
+}
+
+func (f *file) left(ctx context.Context) error {
+	return fmt.Errorf("secret: read %s: %w", f.path, ctx.Err())
+}
+
+// join gives the read that is under way, or begins one. It has a goroutine of its
+// own, since nothing ends a system call that opens a pipe nobody writes to.
+func (f *file) join() *read {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return Value{}, fmt.Errorf("secret: %w", err)
+	if f.read != nil {
+		return f.read
 	}
-	if f.read != nil && os.SameFile(info, f.read) && info.ModTime().Equal(f.read.ModTime()) && info.Size() == f.read.Size() {
-		return f.value, nil
-	}
-	v, err := f.load()
-	if err != nil {
-		return Value{}, err
-	}
-	f.value, f.read = v, nil
-	if time.Since(info.ModTime()) > settled {
-		f.read = info
-	}
-	return v, nil
+	r := &read{done: make(chan struct{})}
+	f.read = r
+	go func() {
+		defer close(r.done)
+		var again bool
+		r.value, again, r.err = load(f.path)
+		if again || r.err != nil {
+			f.mu.Lock()
+			f.read = nil
+			f.mu.Unlock()
+		}
+	}()
+	return r
 }
 
-func (f *file) load() (Value, error) {
-	in, err := os.Open(f.path)
+// load reads the file, and says whether it can be read again.
+func load(path string) (v Value, again bool, err error) {
+	in, err := os.Open(path) //nolint:gosec // the caller's own choice
 	if err != nil {
-		return Value{}, fmt.Errorf("secret: %w", err)
+		return Value{}, true, fmt.Errorf("secret: %w", err)
 	}
 	defer in.Close() //nolint:errcheck // only read
+	info, err := in.Stat()
+	if err != nil {
+		return Value{}, true, fmt.Errorf("secret: %w", err)
+	}
+	again = info.Mode().IsRegular()
 	data, err := io.ReadAll(io.LimitReader(in, maxFile+1))
 	switch {
 	case err != nil:
-		return Value{}, fmt.Errorf("secret: %w", err)
+		return Value{}, again, fmt.Errorf("secret: %w", err)
 	case len(data) > maxFile:
-		return Value{}, fmt.Errorf("secret: %s is larger than %d bytes", f.path, maxFile)
+		return Value{}, again, fmt.Errorf("secret: %s is larger than %d bytes", path, maxFile)
 	}
-	v := NewValue(strings.TrimRight(string(data), "\r\n"))
-	if v.IsZero() {
-		return v, fmt.Errorf("secret: %s is empty", f.path)
+	v, err = text(path, string(data))
+	return v, again, err
+}
+
+// text is the secret in what a source holds: an editor's byte order mark and the
+// line ends at the end aren't part of it. Line ends inside are (a key in PEM).
+func text(source, s string) (Value, error) {
+	s = strings.TrimRight(strings.TrimPrefix(s, "\ufeff"), "\r\n")
+	switch {
+	case s == "":
+		return Value{}, fmt.Errorf("secret: %s is empty", source)
+	case strings.HasPrefix(s, "\xff\xfe"), strings.HasPrefix(s, "\xfe\xff"):
+		return Value{}, fmt.Errorf("secret: %s is in UTF-16; it must be in UTF-8", source)
+	case strings.ContainsFunc(s, notText):
+		return Value{}, fmt.Errorf("secret: %s holds control characters, as text in UTF-8 doesn't", source)
 	}
-	return v, nil
+	return NewValue(s), nil
+}
+
+func notText(r rune) bool {
+	return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
 }

@@ -21,6 +21,7 @@ var rules = []rule{
 	{"sending doesn't change the message", unchanged},
 	{"a wrong message is refused before it is sent", refusedBefore},
 	{"what the provider lacks is refused as unsupported", lacking},
+	{"a Sender that lacks a setting says so and sends nothing", unset},
 	{"a provider's trouble has its kind", kinds},
 	{"a Sender makes one attempt", oneAttempt},
 	{"an error says truly whether the mail may have gone", truth},

@@ -65,21 +65,22 @@ func hear(t *testing.T, check func(*recorder)) string {
 
 // fake is an Outbox as a Subject. Its Sender is what wrap makes of it.
 func fake(wrap func(*Outbox) email.Sender) Subject {
-	o := &Outbox{}
+	o, unset := &Outbox{}, &Outbox{}
+	unset.FailAlways(fault.New(fault.Denied, nil))
 	private := Quote("pass-word-1")
 	return Subject{
-		Sender: wrap(o), Name: "outbox", Sent: o.Sent, Heal: o.Heal, Secrets: []string{"pass-word-1"}, Lacks: []Feature{SendAt},
+		Sender: wrap(o), Unset: wrap(unset), Name: "outbox", Sent: o.Sent, Heal: o.Heal, Secrets: []string{"pass-word-1"}, Lacks: []Feature{SendAt},
 		Break: func(trouble Trouble) bool {
 			switch trouble {
-			case Unreachable:
+			case Unreachable, Unresolvable:
 				o.FailAlways(fault.New(fault.Unavailable, nil))
 			case ServerError, Reset:
 				o.FailAlways(fault.New(fault.Uncertain, nil))
 			case Throttled:
 				o.FailAlways(fault.New(fault.RateLimited, nil))
-			case BadCredentials:
+			case BadCredentials, NoCredentials:
 				o.FailAlways(fault.New(fault.Denied, nil))
-			case Blocked:
+			case Blocked, Unlisted:
 				o.FailAlways(fault.New(fault.Rejected, &refusal{private}))
 			case ResetAfter, Garbled:
 				o.FailAfter(fault.New(fault.Uncertain, nil), fault.New(fault.Uncertain, nil))
@@ -239,6 +240,10 @@ var broken = map[string]map[string]func(*Outbox) email.Sender{
 	"what the provider lacks is refused as unsupported": {
 		"drops it in silence": func(o *Outbox) email.Sender { return o },
 		"calls it invalid":    calling(fault.Unsupported, fault.Invalid),
+	},
+	"a Sender that lacks a setting says so and sends nothing": {
+		"has no kinds":              answering(func(r *email.Receipt, err error) (*email.Receipt, error) { return r, opaque(err) }),
+		"calls it the mail's fault": calling(fault.Denied, fault.Invalid),
 	},
 	"a provider's trouble has its kind": {
 		"calls a wrong key an outage": calling(fault.Denied, fault.Unavailable),

@@ -13,10 +13,13 @@ type Trouble int
 // can't have by answering false from Break.
 const (
 	Unreachable    Trouble = iota // no connection can be had
+	Unresolvable                  // the provider's name leads nowhere
+	NoCredentials                 // the source of the key or password fails
 	ServerError                   // an internal error, such as HTTP 500
 	Throttled                     // too many requests; the provider asks for 7 s where it can
 	BadCredentials                // the key or password is refused
 	Blocked                       // the provider understands the message and refuses it; its text is Quote
+	Unlisted                      // it refuses the message with a code that none of its documents has
 	Hang                          // the provider has the whole request and never answers
 	Reset                         // the connection breaks before the provider acts
 	ResetAfter                    // the provider acts, then the connection breaks
@@ -26,7 +29,8 @@ const (
 )
 
 var troubleNames = [troubles]string{
-	"unreachable", "server error", "throttled", "bad credentials", "blocked", "hang", "reset", "reset after acting", "garbled", "slow",
+	"unreachable", "unresolvable", "no credentials", "server error", "throttled", "bad credentials", "blocked", "unlisted refusal",
+	"hang", "reset", "reset after acting", "garbled", "slow",
 }
 
 // String is the trouble in words.
@@ -59,6 +63,9 @@ type Wait struct {
 // Subject is a Sender under test and the provider behind it.
 type Subject struct {
 	Sender email.Sender
+	// Unset is the Sender without a setting that it requires, such as its key; nil
+	// where none can be made.
+	Unset email.Sender
 	// Name is the provider that receipts must name.
 	Name string
 	// Sent lists what the provider has taken, decoded from the wire, oldest first.

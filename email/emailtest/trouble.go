@@ -49,10 +49,13 @@ var answers = []struct {
 	acts    int
 }{
 	{Unreachable, []fault.Kind{fault.Unavailable}, 0},
+	{Unresolvable, []fault.Kind{fault.Unavailable}, 0},
+	{NoCredentials, []fault.Kind{fault.Denied}, 0},
 	{ServerError, []fault.Kind{fault.Uncertain, fault.Unavailable}, 0},
 	{Throttled, []fault.Kind{fault.RateLimited}, 0},
 	{BadCredentials, []fault.Kind{fault.Denied}, 0},
 	{Blocked, []fault.Kind{fault.Rejected, fault.Invalid}, 0},
+	{Unlisted, []fault.Kind{fault.Rejected, fault.Invalid}, 0},
 	{Reset, []fault.Kind{fault.Uncertain}, 0},
 	{ResetAfter, []fault.Kind{fault.Uncertain}, 1},
 	{Garbled, []fault.Kind{fault.Uncertain}, 1},

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) {
 	emailtest.Run(t, func(t *testing.T) emailtest.Subject {
 		d := disk{t, filepath.Join(t.TempDir(), "mail")}
-		return emailtest.Subject{Sender: file.Sender{Dir: d.dir}, Name: "file", Sent: d.sent, Break: d.breakDown, Heal: d.heal}
+		return emailtest.Subject{Sender: file.Sender{Dir: d.dir}, Unset: file.Sender{}, Name: "file", Sent: d.sent, Break: d.breakDown, Heal: d.heal}
 	})
 }
 

@@ -18,6 +18,7 @@ func TestConformance(t *testing.T) {
 	emailtest.Run(t, func(t *testing.T) emailtest.Subject {
 		b := open(t)
 		s := b.way.Subject(b.Sender, "postmark", token)
+		s.Unset = postmark.Sender{BaseURL: b.sim.URL, HTTPClient: b.way.Client}
 		s.Lacks = []emailtest.Feature{emailtest.SendAt}
 		return s
 	})

@@ -61,6 +61,9 @@ func open(t *testing.T, server simulator.Config, options ...ses.Option) *bench {
 
 func (b *bench) subject() emailtest.Subject {
 	s := b.way.Subject(b.Sender, "ses", secretKey)
+	unset := b.cfg
+	unset.Credentials = nil
+	s.Unset = ses.New(unset, ses.WithBaseURL(b.sim.URL))
 	s.Lacks = []emailtest.Feature{emailtest.SendAt}
 	return s
 }

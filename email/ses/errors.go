@@ -88,20 +88,23 @@ const (
 	overQuota = "Daily message quota exceeded"
 )
 
-func (s *Sender) fault(ctx context.Context, m *email.Message, err error, latch *fault.Latch) *fault.Error {
+// unsent is the fault of a request that was never made: no credentials could be had,
+// or no endpoint is known. What another service said of credentials isn't SES's word.
+func unsent(ctx context.Context, err error) *fault.Error {
+	f := fault.New(fault.Denied, fmt.Errorf("ses: %w", transport.WithoutURL(err)))
+	if ctx.Err() != nil {
+		f.Kind = fault.Unavailable
+	}
+	return f
+}
+
+// failure is the fault of a request that was made.
+func failure(m *email.Message, err error, latch *fault.Latch) *fault.Error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return refusal(m, api, err)
 	}
-	f := fault.New(latch.Kind(), nil)
-	switch {
-	case !latch.Untouched(): // a connection was asked for
-	case ctx.Err() != nil:
-		f.Kind = fault.Unavailable
-	default:
-		f.Kind = fault.Denied // no credentials could be had, or no endpoint is known
-	}
+	f := fault.New(latch.Kind(), fmt.Errorf("ses: %w", transport.WithoutURL(err)))
 	answered(f, err)
-	f.Err = fmt.Errorf("ses: %w", transport.WithoutURL(err))
 	return f
 }
 

@@ -89,10 +89,21 @@ func unredirected(c http.Client) *http.Client {
 	return &c
 }
 
-// bounded limits what is read of an answer.
+// exchange is one request to SES. Its latch is nil until the SDK hands the request
+// over: what fails before that, such as asking another service for credentials,
+// has sent nothing.
+type exchange struct{ latch *fault.Latch }
+
+type exchangeKey struct{}
+
+// bounded limits what is read of an answer, and begins the exchange.
 type bounded struct{ sesv2.HTTPClient }
 
 func (b bounded) Do(r *http.Request) (*http.Response, error) {
+	if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+		ctx, latch := fault.Trace(r.Context())
+		r, x.latch = r.WithContext(ctx), latch
+	}
 	res, err := b.HTTPClient.Do(r)
 	if err == nil {
 		transport.Limit(res, maxAnswer)
@@ -140,10 +151,13 @@ func (s *Sender) Send(ctx context.Context, m *email.Message) (*email.Receipt, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
-	ctx, latch := fault.Trace(ctx)
-	out, err := s.client.SendEmail(ctx, in)
-	if err != nil {
-		return nil, s.fault(ctx, m, err, latch)
+	var x exchange
+	out, err := s.client.SendEmail(context.WithValue(ctx, exchangeKey{}, &x), in)
+	switch {
+	case err != nil && x.latch == nil:
+		return nil, unsent(ctx, err)
+	case err != nil:
+		return nil, failure(m, err, x.latch)
 	}
 	if aws.ToString(out.MessageId) == "" {
 		return nil, fault.New(fault.Uncertain, errors.New("ses: the answer has no MessageId"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2"
 	"github.com/aws/aws-sdk-go-v2/service/sesv2/types"
+	"github.com/aws/smithy-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -201,9 +203,21 @@ func TestCheckNamesWhatIsMissingBeforeAnythingIsSent(t *testing.T) {
 func TestCredentialsThatCannotBeHadSendNothing(t *testing.T) {
 	b := open(t, simulator.Config{})
 	sealed := errors.New("vault is sealed")
+	// STS, say, is asked under the context of the mail, and answers.
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	elsewhere := func(ctx context.Context) (aws.Credentials, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, other.URL, nil)
+		require.NoError(t, err)
+		res, err := other.Client().Do(req)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return aws.Credentials{}, &smithy.GenericAPIError{Code: "BadRequestException", Message: "who?"}
+	}
 	for name, provider := range map[string]aws.CredentialsProvider{
-		"an error": aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, sealed }),
-		"empty":    credentials.NewStaticCredentialsProvider("", "", ""),
+		"an error":                  aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, sealed }),
+		"another service's refusal": aws.CredentialsProviderFunc(elsewhere),
+		"empty":                     credentials.NewStaticCredentialsProvider("", "", ""),
 	} {
 		cfg := b.cfg
 		cfg.Credentials = provider

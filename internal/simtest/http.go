@@ -1,6 +1,7 @@
 package simtest
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -72,6 +73,15 @@ func (h *HTTP) Break(t emailtest.Trouble) bool {
 		h.Client.CloseIdleConnections()
 		h.Cut()
 		return true
+	case emailtest.Unresolvable:
+		h.Client.CloseIdleConnections()
+		h.Lose()
+		return true
+	case emailtest.NoCredentials:
+		h.Credentials.Break()
+		return true
+	case emailtest.Unlisted:
+		step, ok = sim.Step{Status: http.StatusTeapot, Body: fmt.Sprintf(`{"name":"never_heard_of_it","message":%q}`, emailtest.Quote())}, true
 	case emailtest.Hang:
 		step, ok = sim.Step{Hang: sim.BeforeActing}, true
 	case emailtest.Reset:

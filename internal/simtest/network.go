@@ -3,6 +3,7 @@ package simtest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -11,7 +12,7 @@ import (
 // Network is the way to a server. The zero value leads there.
 type Network struct {
 	mu    sync.Mutex
-	cut   bool
+	cut   error         // of every new connection
 	stuck chan struct{} // closed when it leads on; nil where it does
 }
 
@@ -20,8 +21,8 @@ func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Co
 	n.mu.Lock()
 	cut, stuck := n.cut, n.stuck
 	n.mu.Unlock()
-	if cut {
-		return nil, syscall.ECONNREFUSED
+	if cut != nil {
+		return nil, cut
 	}
 	if stuck != nil {
 		select {
@@ -34,10 +35,17 @@ func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Co
 }
 
 // Cut refuses every new connection.
-func (n *Network) Cut() {
+func (n *Network) Cut() { n.fail(syscall.ECONNREFUSED) }
+
+// Lose forgets where the server is.
+func (n *Network) Lose() {
+	n.fail(&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "gone.invalid", IsNotFound: true}})
+}
+
+func (n *Network) fail(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut = true
+	n.cut = err
 }
 
 // Stick neither makes nor refuses a connection.
@@ -53,7 +61,7 @@ func (n *Network) Stick() {
 func (n *Network) Restore() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut = false
+	n.cut = nil
 	if n.stuck != nil {
 		close(n.stuck)
 		n.stuck = nil
@@ -62,30 +70,35 @@ func (n *Network) Restore() {
 
 // Gate stands before what a Sender asks for, such as its key. The zero value is open.
 type Gate struct {
-	mu   sync.Mutex
-	shut bool
+	mu     sync.Mutex
+	shut   bool
+	broken error
 }
 
-// Pass returns at once, or where the gate is shut when the context ends, with its error.
+// Pass returns at once, with an error where the gate is broken, or where it is shut
+// when the context ends, with its error.
 func (g *Gate) Pass(ctx context.Context) error {
 	g.mu.Lock()
-	shut := g.shut
+	shut, broken := g.shut, g.broken
 	g.mu.Unlock()
 	if !shut {
-		return nil
+		return broken
 	}
 	<-ctx.Done()
 	return ctx.Err()
 }
 
 // Shut holds whoever comes from now on.
-func (g *Gate) Shut() { g.set(true) }
+func (g *Gate) Shut() { g.set(true, nil) }
+
+// Break refuses whoever comes from now on.
+func (g *Gate) Break() { g.set(false, errors.New("the vault is sealed")) }
 
 // Open lets them pass.
-func (g *Gate) Open() { g.set(false) }
+func (g *Gate) Open() { g.set(false, nil) }
 
-func (g *Gate) set(shut bool) {
+func (g *Gate) set(shut bool, broken error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut = shut
+	g.shut, g.broken = shut, broken
 }

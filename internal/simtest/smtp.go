@@ -67,6 +67,14 @@ func (s *SMTP) Break(trouble emailtest.Trouble) bool {
 		s.Cut()
 		s.server.Drop()
 		return true
+	case emailtest.Unresolvable:
+		s.Lose()
+		s.server.Drop()
+		return true
+	case emailtest.NoCredentials:
+		s.Credentials.Break()
+		s.server.Drop()
+		return true
 	case emailtest.BadCredentials:
 		s.server.Drop()
 	}
@@ -75,6 +83,7 @@ func (s *SMTP) Break(trouble emailtest.Trouble) bool {
 		emailtest.ServerError:    {At: smtp.End, Reply: "451 4.3.0 " + s.quote},
 		emailtest.Throttled:      {At: "MAIL", Reply: "450 4.7.1 " + s.quote},
 		emailtest.Blocked:        {At: smtp.End, Reply: "554 5.7.1 " + s.quote},
+		emailtest.Unlisted:       {At: smtp.End, Reply: "579 5.9.9 " + s.quote},
 		emailtest.Hang:           {At: smtp.End, Hang: true},
 		emailtest.Reset:          {At: smtp.End, Drop: sim.BeforeActing},
 		emailtest.ResetAfter:     {At: smtp.End, Drop: sim.AfterActing},

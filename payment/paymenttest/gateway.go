@@ -28,6 +28,9 @@ type Subject struct {
 	Confirm func(t testing.TB, p *payment.Payment)
 	// Charges are the amounts that the provider took for an order, by its own books.
 	Charges func(order string) []payment.Money
+	// Unready are the same Gateway, each with one thing wrong that it fails of before
+	// anything is sent, by what it is: no connection can be had, no credentials.
+	Unready map[string]payment.Gateway
 }
 
 // RunGateway checks that a Gateway keeps the contract of package payment. Each
@@ -64,6 +67,8 @@ var gatewayRules = []gatewayRule{
 	{"what travels with a payment comes back", comesBack},
 	{"an unknown payment isn't found", findsNothing},
 	{"a context that has ended lets nothing be sent", sendsNothing},
+	{"what fails before anything is sent says so", failsBefore},
+	{"a wrong request counts against nobody", countsAgainstNobody},
 	{"what can't be taken is said without I/O", cantTake},
 	{"an attempt isn't changed", changesNothing},
 }
@@ -409,38 +414,120 @@ func comesBack(t *gatewayTest) {
 }
 
 func findsNothing(t *gatewayTest) {
-	a := t.prepared(t.good())
-	unknown := []rune(a.PaymentID)
-	last := len(unknown) - 1
-	unknown[last] = map[bool]rune{true: '8', false: '7'}[unknown[last] == '7']
-	a.PaymentID = string(unknown)
-	_, err := t.Gateway.LookUp(t.Context(), a)
+	_, err := t.Gateway.LookUp(t.Context(), unknown(t.prepared(t.good())))
 	if !errors.Is(err, fault.NotFound) {
 		t.Errorf("it is %v", err)
 	}
+}
+
+// unknown is the attempt with the id of a payment that isn't there.
+func unknown(a *payment.Attempt) *payment.Attempt {
+	out, id := *a, []rune(a.PaymentID)
+	last := len(id) - 1
+	id[last] = map[bool]rune{true: '8', false: '7'}[id[last] == '7']
+	out.PaymentID = string(id)
+	return &out
+}
+
+// unprepared is the attempt as it was before Prepare.
+func unprepared(a *payment.Attempt) *payment.Attempt {
+	out := *a
+	out.PaymentID = ""
+	return &out
+}
+
+func usd(minor int64) payment.Money { return payment.Money{Minor: minor, Currency: "USD"} }
+
+// calls are the errors of all that a Gateway can be asked for an attempt which is
+// prepared.
+func calls(ctx context.Context, g payment.Gateway, a *payment.Attempt) map[string]error {
+	errs := map[string]error{}
+	_, errs["prepare"] = g.Prepare(ctx, unprepared(a))
+	_, errs["commit"] = g.Commit(ctx, a)
+	_, errs["look up"] = g.LookUp(ctx, a)
+	_, errs["fence"] = g.Fence(ctx, a)
+	if c, ok := g.(payment.Capturer); ok {
+		_, errs["capture"] = c.CaptureAttempt(ctx, a, usd(500))
+		_, errs["void"] = c.VoidAttempt(ctx, a)
+	}
+	if r, ok := g.(payment.Refunder); ok {
+		back := &payment.Refunding{Attempt: a, ID: "r1", Amount: usd(500)}
+		_, errs["refund"] = r.RefundAttempt(ctx, back)
+		_, errs["look up a refund"] = r.LookUpRefund(ctx, back)
+	}
+	return errs
 }
 
 func sendsNothing(t *gatewayTest) {
 	a := t.prepared(t.good())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := t.Gateway.Commit(ctx, a); err == nil || fault.MayHaveActed(err) && !errors.Is(err, fault.Canceled) {
-		t.Errorf("it answered %v", err)
+	for call, err := range calls(ctx, t.Gateway, a) {
+		if err == nil || fault.MayHaveActed(err) && !errors.Is(err, fault.Canceled) {
+			t.Errorf("%s: it answered %v", call, err)
+		}
 	}
 	t.charged(a)
 	t.lookUp(a, payment.Prepared)
+}
+
+func failsBefore(t *gatewayTest) {
+	if len(t.Unready) == 0 {
+		t.Skip("nothing is wrong with this Gateway")
+	}
+	a := t.prepared(t.good())
+	for what, g := range t.Unready {
+		for call, err := range calls(t.Context(), g, a) {
+			if !errors.Is(err, fault.Unavailable) && !errors.Is(err, fault.Denied) {
+				t.Errorf("%s, %s: want kind unavailable or denied, got %v", what, call, err)
+			}
+		}
+	}
+	t.charged(a)
+	t.lookUp(a, payment.Prepared)
+}
+
+// countsAgainstNobody leaves it to the provider what it refuses.
+func countsAgainstNobody(t *gatewayTest) {
+	refuses := func(what string, err error) {
+		t.Helper()
+		if err != nil && fault.Decide(err, fault.Once).Count {
+			t.Errorf("%s: want a fault of the request, got %v", what, err)
+		}
+	}
+	for what, change := range untakeable {
+		a := t.attempt(t.Good)
+		change(a)
+		_, err := t.Gateway.Prepare(t.Context(), a)
+		refuses("prepare "+what, err)
+	}
+	a := t.prepared(t.good())
+	if r, ok := t.Gateway.(payment.Refunder); ok {
+		_, err := r.RefundAttempt(t.Context(), &payment.Refunding{Attempt: a, ID: "r1", Amount: usd(500)})
+		refuses("refund what wasn't paid", err)
+	}
+	_, err := t.Gateway.Commit(t.Context(), unprepared(a))
+	refuses("commit what wasn't prepared", err)
+	_, err = t.Gateway.Commit(t.Context(), unknown(a))
+	refuses("commit what isn't there", err)
+	held, c := t.held()
+	_, err = c.CaptureAttempt(t.Context(), held, usd(19990))
+	refuses("capture more than is held", err)
+}
+
+// untakeable are orders that no provider takes.
+var untakeable = map[string]func(a *payment.Attempt){
+	"a tenth of a cent's worth of it": func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 1, Currency: "KWD"} },
+	"nobody there and nothing saved": func(a *payment.Attempt) {
+		a.Method, a.Order.Presence = payment.Method{}, payment.MerchantInitiated
+	},
 }
 
 func cantTake(t *gatewayTest) {
 	if err := t.Gateway.CanTake(t.attempt(t.Good)); err != nil {
 		t.Errorf("a plain order: %v", err)
 	}
-	for what, change := range map[string]func(a *payment.Attempt){
-		"a tenth of a cent's worth of it": func(a *payment.Attempt) { a.Order.Amount = payment.Money{Minor: 1, Currency: "KWD"} },
-		"nobody there and nothing saved": func(a *payment.Attempt) {
-			a.Method, a.Order.Presence = payment.Method{}, payment.MerchantInitiated
-		},
-	} {
+	for what, change := range untakeable {
 		a := t.attempt(t.Good)
 		change(a)
 		err := t.Gateway.CanTake(a)

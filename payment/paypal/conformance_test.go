@@ -2,13 +2,17 @@ package paypal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,8 +37,8 @@ func TestTheContractIsKept(t *testing.T) {
 					return payment.Method{ID: id}
 				}
 				return paymenttest.Subject{
-					Gateway: b.Gateway,
-					Good:    method(simulator.Outcome{}), Strict: method(simulator.Outcome{Issue: "PAYER_ACTION_REQUIRED"}),
+					Gateway: b.Gateway, Unready: unready(b.host.URL),
+					Good: method(simulator.Outcome{}), Strict: method(simulator.Outcome{Issue: "PAYER_ACTION_REQUIRED"}),
 					Poor: method(simulator.Outcome{Status: "DECLINED", Code: "5120"}),
 					Confirm: func(t testing.TB, p *payment.Payment) {
 						t.Helper()
@@ -53,6 +57,24 @@ func TestTheContractIsKept(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// unready are Gateways that fail before anything is sent.
+func unready(base string) map[string]payment.Gateway {
+	with := func(pass secret.Source, err error) payment.Gateway {
+		return &paypal.Gateway{
+			ClientID: clientID, Secret: pass, Sandbox: true, BaseURL: base,
+			HTTPClient: &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, err }}},
+		}
+	}
+	sealed := secret.Func(func(context.Context) (secret.Value, error) { return secret.Value{}, errors.New("the vault is sealed") })
+	return map[string]payment.Gateway{
+		"a refused connection":       with(secret.Literal(password), syscall.ECONNREFUSED),
+		"an unknown host":            with(secret.Literal(password), &net.DNSError{Err: "no such host", IsNotFound: true}),
+		"no secret":                  with(nil, syscall.ECONNREFUSED),
+		"a secret that can't be had": with(sealed, syscall.ECONNREFUSED),
+		"a secret of two lines":      with(secret.Literal(password+"\nX-Header: 1"), syscall.ECONNREFUSED),
 	}
 }
 

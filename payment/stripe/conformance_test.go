@@ -1,12 +1,16 @@
 package stripe_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +34,7 @@ func TestTheContractIsKept(t *testing.T) {
 			paymenttest.RunGateway(t, func(t *testing.T) paymenttest.Subject {
 				b := openOver(t, http2)
 				return paymenttest.Subject{
-					Gateway: b.Gateway, Good: goodCard, Poor: poorCard, Strict: payment.Method{ID: "pm_card_authenticationRequired"},
+					Gateway: b.Gateway, Unready: unready(b.Gateway), Good: goodCard, Poor: poorCard, Strict: payment.Method{ID: "pm_card_authenticationRequired"},
 					Confirm: func(t testing.TB, p *payment.Payment) {
 						t.Helper()
 						if p.Action.RedirectURL != "" {
@@ -49,6 +53,28 @@ func TestTheContractIsKept(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// unready are copies of a Gateway that fail before anything is sent.
+func unready(g stripe.Gateway) map[string]payment.Gateway {
+	with := func(change func(*stripe.Gateway)) payment.Gateway {
+		c := g
+		change(&c)
+		return c
+	}
+	dialing := func(err error) func(*stripe.Gateway) {
+		return func(g *stripe.Gateway) {
+			g.HTTPClient = &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, err }}}
+		}
+	}
+	sealed := secret.Func(func(context.Context) (secret.Value, error) { return secret.Value{}, errors.New("the vault is sealed") })
+	return map[string]payment.Gateway{
+		"a refused connection":    with(dialing(syscall.ECONNREFUSED)),
+		"an unknown host":         with(dialing(&net.DNSError{Err: "no such host", IsNotFound: true})),
+		"no key":                  with(func(g *stripe.Gateway) { g.Key = nil }),
+		"a key that can't be had": with(func(g *stripe.Gateway) { g.Key = sealed }),
+		"a key of two lines":      with(func(g *stripe.Gateway) { g.Key = secret.Literal(key + "\nX-Header: 1") }),
 	}
 }
 
