@@ -1,6 +1,7 @@
 package email_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/smilefactory/integrations/email"
 	"github.com/smilefactory/integrations/email/emailtest"
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
 )
 
 func hello() *email.Message {
