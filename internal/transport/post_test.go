@@ -132,3 +132,19 @@ func TestAKeyIsOneThatAHeaderCanCarry(t *testing.T) {
 	_, err = transport.Key(ctx, "acme: Key", broken)
 	require.ErrorIs(t, err, fault.Unavailable)
 }
+
+type attempt struct{ exchange fault.Exchange }
+
+func (a *attempt) Note(f func(*fault.Exchange)) { f(&a.exchange) }
+func (*attempt) Alive()                         {}
+
+func TestAnExchangeIsNotedOnSuccessToo(t *testing.T) {
+	srv, c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Request-Id", "req_1")
+		_, _ = io.WriteString(w, "taken")
+	})
+	a := &attempt{}
+	_, err := transport.Post(context.WithValue(t.Context(), fault.AttemptKey{}, a), c, "acme", srv.URL, http.Header{}, []byte("{}"))
+	require.NoError(t, err)
+	assert.Equal(t, fault.Exchange{Target: strings.TrimPrefix(srv.URL, "http://"), Status: 200, RequestID: "req_1", Sent: 2, Received: 5}, a.exchange)
+}

@@ -2,6 +2,8 @@
 package transport
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
 // IsLoopback reports whether a host, without a port, is this machine: the only
@@ -45,12 +49,38 @@ func Base(provider, baseURL, own string) (string, error) {
 }
 
 // Limit ends the body of an answer after limit bytes: a provider can't fill our
-// memory.
+// memory. What the answer is goes into the attempt's fault.Exchange.
 func Limit(resp *http.Response, limit int64) {
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(resp.Body, limit), resp.Body}
+	b := &body{Reader: io.LimitReader(resp.Body, limit), Closer: resp.Body}
+	resp.Body = b
+	if resp.Request == nil { // of a fake
+		return
+	}
+	b.ctx = resp.Request.Context()
+	fault.Note(b.ctx, func(e *fault.Exchange) {
+		e.Target, e.Status, e.Sent = resp.Request.URL.Host, resp.StatusCode, max(resp.Request.ContentLength, 0)
+		for _, h := range requestIDs {
+			e.RequestID = cmp.Or(e.RequestID, resp.Header.Get(h))
+		}
+	})
+}
+
+// requestIDs are the header fields in which providers give a request an id.
+var requestIDs = []string{"Request-Id", "X-Request-Id", "X-Message-Id", "X-Amzn-Requestid", "Paypal-Debug-Id"}
+
+// body counts what is read of an answer.
+type body struct {
+	io.Reader
+	io.Closer
+	ctx context.Context //nolint:containedctx // of the request that it answers
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.ctx != nil && n > 0 {
+		fault.Note(b.ctx, func(e *fault.Exchange) { e.Received += int64(n) })
+	}
+	return n, err
 }
 
 // WithoutURL drops what net/http puts before its errors: a URL may hold a

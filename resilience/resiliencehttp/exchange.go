@@ -119,6 +119,7 @@ func (e *exchange) send(w *wire, body io.ReadCloser) (fault.Kind, error) {
 		resp.Body = http.NoBody
 	}
 	w.received(resp)
+	fault.Note(w.attempt, func(e *fault.Exchange) { e.Status, e.Sent = resp.StatusCode, max(req.ContentLength, 0) })
 	return fault.Unknown, nil
 }
 
