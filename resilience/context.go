@@ -183,7 +183,7 @@ func (a *attemptContext) Note(f func(*fault.Exchange)) {
 
 func (a *attemptContext) Alive() {
 	if a.hold != nil {
-		a.hold.alive()
+		a.hold.Alive()
 	}
 }
 

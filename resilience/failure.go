@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/smilefactory/integrations/fault"
@@ -58,8 +59,11 @@ func (c *call) failure() error {
 		if f.Local {
 			return f // shared: see refusals
 		}
-		if f.Attempts = c.attempts; c.stayed != nil {
-			f.Err = staying{f.Err, c.stayed}
+		switch f.Attempts = c.attempts; {
+		case f.Err == nil:
+			f.Err = c.stayed
+		case c.stayed != nil:
+			f.Err = fmt.Errorf("%w; %w", f.Err, c.stayed)
 		}
 		return f
 	}
@@ -91,15 +95,3 @@ func (c *call) worst() fault.Kind {
 	}
 	return fault.Unknown
 }
-
-// staying is the cause of a fault, and why no backup was asked.
-type staying struct{ cause, why error }
-
-func (s staying) Error() string {
-	if s.cause == nil {
-		return s.why.Error()
-	}
-	return s.cause.Error() + "; " + s.why.Error()
-}
-
-func (s staying) Unwrap() error { return s.cause }

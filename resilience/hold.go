@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience/internal/watchdog"
 )
 
 // holding is what Stream, Keep and Upload share with the call over all its
@@ -28,10 +29,10 @@ type holding struct {
 // final reports whether no other attempt can be made.
 func (h *holding) final() bool { return h.begun || h.sent }
 
-// hold is the context of an attempt that outlives the answer's beginning. Its
-// time limits are a timer that can be stopped, since a deadline that was handed
-// out can't be lifted.
+// hold is the context of an attempt that outlives the answer's beginning, with its
+// time limits.
 type hold struct {
+	*watchdog.Dog
 	attempt *attemptContext
 	caller  context.Context //nolint:containedctx // of one call, to tell who ended it
 	cancel  context.CancelCauseFunc
@@ -41,102 +42,37 @@ type hold struct {
 	start   time.Time
 	began   time.Duration // until the first item
 	permit  permit        // the attempt's, until it ends or is kept
-	life    atomic.Int64  // the last sign of life, in nanoseconds since start
-
-	mu      sync.Mutex
-	timer   *time.Timer
-	by      time.Time     // when the answer must have begun; zero where it has
-	silence time.Duration // between two signs of life; zero for no limit
-	stall   time.Duration // between two items, once the answer has begun
-	item    time.Time     // the last one
-	resting bool
-	expired bool
 }
 
-// start gives the attempt a context that only the timer, the caller and end
+// start gives the attempt a context that only the watchdog, the caller and end
 // cancel.
 func (h *holding) start(ctx context.Context, c *call, a *attempt) {
 	held, cancel := context.WithCancelCause(ctx)
 	o := &hold{
-		attempt: a.ctx, caller: ctx, cancel: cancel, permit: a.permit, start: a.permit.start, by: a.ours,
+		attempt: a.ctx, caller: ctx, cancel: cancel, permit: a.permit, start: a.permit.start,
 		path: c.prefix + a.door.member.name, number: a.number, limit: c.full(a.door.member),
 	}
 	a.ctx.Context, a.ctx.hold = held, o
-	if h.hold = o; h.stream && !a.inner() {
-		o.silence, o.stall = a.door.member.policy().Silence, a.door.member.policy().Stall
+	h.hold = o
+	limits := watchdog.Limits{By: a.ours}
+	if h.stream && !a.inner() {
+		limits.Silence, limits.Stall = a.door.member.policy().Silence, a.door.member.policy().Stall
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	o.timer = time.AfterFunc(o.due(now), o.fire)
+	o.Dog = watchdog.New(o.start, limits, func() { cancel(ErrTimeout) })
 }
 
-// due is how long the timer may sleep.
-func (o *hold) due(now time.Time) time.Duration {
-	d := longest
-	if !o.by.IsZero() {
-		d = o.by.Sub(now)
-	} else if o.stall > 0 {
-		d = min(d, o.item.Add(o.stall).Sub(now))
-	}
-	if o.silence > 0 {
-		d = min(d, o.start.Add(time.Duration(o.life.Load())+o.silence).Sub(now))
-	}
-	return d
-}
-
-// fire ends the attempt, unless there was a sign of life since the timer was set.
-func (o *hold) fire() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.resting {
-		return
-	}
-	if d := o.due(time.Now()); d > 0 {
-		o.timer.Reset(d)
-		return
-	}
-	o.expired = true
-	o.cancel(ErrTimeout)
-}
-
-func (o *hold) alive() { o.life.Store(int64(time.Since(o.start))) }
-
-// watch begins the limits anew, from now; change sets others first. Rest stops
-// them while the caller works, and reports whether it was in time.
-func (o *hold) watch(change func(*hold)) {
-	o.alive()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now := time.Now()
-	o.item, o.resting = now, o.expired
-	if change != nil {
-		change(o)
-	}
-	if !o.expired {
-		o.timer.Reset(o.due(now))
-	}
-}
-
-func (o *hold) rest() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.resting = true
-	o.timer.Stop()
-	return !o.expired
-}
-
-// silent is the limit on silence, which is the inner Client's where there is one.
-func (o *hold) limitSilence(silence time.Duration) func(*hold) {
+// silence limits the time between two signs of life alone, from now on. Where
+// there is a Client inside, that limit is its own.
+func (o *hold) silence(l *watchdog.Limits) {
+	*l = watchdog.Limits{Silence: o.permit.rules.policy.Silence}
 	if o.attempt.nest != nil {
-		silence = 0
+		l.Silence = 0
 	}
-	return func(o *hold) { o.by, o.silence = time.Time{}, silence }
 }
 
 // end releases the context.
 func (o *hold) end() {
-	o.rest()
+	o.Rest()
 	o.cancel(context.Canceled)
 	o.attempt.end()
 }
@@ -144,7 +80,7 @@ func (o *hold) end() {
 // end ends an attempt that keeps nothing, and dates its time limit to when the
 // timer fired.
 func (h *holding) end(a *attempt, now time.Time) {
-	timely := h.hold.rest()
+	timely := h.hold.Rest()
 	h.hold.end()
 	a.permit = h.hold.permit
 	if a.ours = (time.Time{}); !timely {
@@ -188,7 +124,7 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 		_, _, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
 			o := h.hold
 			for v, err := range method(g.providers[i], ctx, arg) {
-				o.rest()
+				o.Rest()
 				if err != nil {
 					return err
 				}
@@ -206,7 +142,7 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 					stopped = true
 					return nil
 				}
-				o.watch(func(o *hold) { o.by = time.Time{} })
+				o.Watch(func(l *watchdog.Limits) { l.By = time.Time{} })
 			}
 			return o.cutOff()
 		})
@@ -219,7 +155,7 @@ func Stream[P, A, T any](ctx context.Context, g *Group[P], op Op, method func(P,
 
 // cutOff is why a provider whose stream just ended can't have come to its end.
 func (o *hold) cutOff() error {
-	if !o.rest() {
+	if !o.Rest() {
 		return ErrTimeout
 	}
 	return o.caller.Err()
@@ -262,8 +198,6 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 		var none R
 		return none, nil, err
 	}
-	o := h.hold
-	b.silence = o.limitSilence(o.permit.rules.policy.Silence)
 	b.ended, b.op, b.path = h.ended, op.Name, path
 	stamp(result, path, attempts)
 	return result, b, nil
@@ -274,7 +208,6 @@ func Keep[P, R any](ctx context.Context, g *Group[P], op Op, fn func(context.Con
 type body struct {
 	rc       io.ReadCloser
 	hold     *hold
-	silence  func(*hold)
 	op, path string
 	ended    func(failed error, canceled bool)
 	failed   atomic.Pointer[fault.Error] // the first that went wrong
@@ -292,9 +225,9 @@ func (b *body) discard() {
 
 // Read gives a fault that names the provider where the body breaks off.
 func (b *body) Read(p []byte) (int, error) {
-	b.hold.watch(b.silence)
+	b.hold.Watch(b.hold.silence)
 	n, err := b.rc.Read(p)
-	timely := b.hold.rest()
+	timely := b.hold.Rest()
 	if err == nil || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return n, err
 	}

@@ -38,7 +38,7 @@ type member struct {
 	_        [56]byte
 
 	waiting   atomic.Int64
-	refusals  refusals
+	refusals  atomic.Pointer[[]*fault.Error]
 	latencies window.Latencies
 
 	mu        sync.Mutex
@@ -403,20 +403,16 @@ func (p *permit) early() {
 	}
 }
 
-// refusals keeps the errors of our own refusals per operation, so that an open
-// breaker costs no allocation. RetryAfter is kept to the second, rounded up.
-type refusals struct {
-	kept atomic.Pointer[[]*fault.Error]
-}
-
 const keptRefusals = 16
 
+// refuse is the error of a refusal of ours. Those of each operation are kept, so that
+// an open breaker costs no allocation; RetryAfter is to the second, rounded up.
 func (m *member) refuse(b *bid, cause error, remaining time.Duration) *fault.Error {
 	after, op := time.Duration(0), b.op
 	if remaining < longest {
 		after = (remaining + time.Second - 1).Truncate(time.Second)
 	}
-	old := m.refusals.kept.Load()
+	old := m.refusals.Load()
 	if old != nil {
 		for _, e := range *old {
 			if e.Err == cause && e.RetryAfter == after && e.Op == op {
@@ -433,6 +429,6 @@ func (m *member) refuse(b *bid, cause error, remaining time.Duration) *fault.Err
 	if old != nil {
 		fresh = append(fresh, (*old)[:min(len(*old), keptRefusals-1)]...)
 	}
-	m.refusals.kept.CompareAndSwap(old, &fresh) // whoever loses the race keeps its own
+	m.refusals.CompareAndSwap(old, &fresh) // whoever loses the race keeps its own
 	return e
 }

@@ -1,7 +1,6 @@
 package resilience
 
 import (
-	"slices"
 	"time"
 
 	"github.com/smilefactory/integrations/resilience/internal/limit"
@@ -59,17 +58,18 @@ func (m *member) setPolicy(p Policy) {
 	m.budget.SetShare(p.RetryBudget)
 	m.rules.Store(m.newRules(old, p))
 	if old.policy.Breaker != p.Breaker {
-		m.setBreakers(p.Breaker)
+		m.setBreakers(p.Breaker, func(b *breaker) int64 { return b.openUntil.Load() })
 	}
 }
 
-// setBreakers replaces the breakers by new ones, in the state of the old.
-func (m *member) setBreakers(p Breaker) {
+// setBreakers replaces the breakers by new ones, in the state that until gives of
+// the old.
+func (m *member) setBreakers(p Breaker, until func(old *breaker) int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []*breaker
 	for _, b := range *m.breakers.Load() {
-		all = append(all, m.resumed(b, p, b.openUntil.Load()))
+		all = append(all, m.resumed(b, p, until(b)))
 	}
 	m.breakers.Store(&all)
 }
@@ -90,16 +90,14 @@ func (m *member) resumed(old *breaker, p Breaker, until int64) *breaker {
 	return b
 }
 
-// reopen replaces the breaker of a class by one that is open for that long, or
-// half-open where that is past.
+// reopen lets the breaker of a class be open for that long, or half-open where that
+// is past. It is for a state that is restored: all counts begin anew.
 func (m *member) reopen(class string, d time.Duration) {
-	old := m.breaker(class)
-	until := max(int64(time.Since(m.base)+d), 1)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	all := slices.Clone(*m.breakers.Load())
-	if i := slices.Index(all, old); i >= 0 {
-		all[i] = m.resumed(old, m.policy().Breaker, until)
-	}
-	m.breakers.Store(&all)
+	of := m.breaker(class)
+	m.setBreakers(m.policy().Breaker, func(b *breaker) int64 {
+		if b != of {
+			return b.openUntil.Load()
+		}
+		return max(int64(time.Since(m.base)+d), 1)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience/internal/watchdog"
 )
 
 // Upload is [Do] for a call that sends a body of any length. Until the provider
@@ -93,7 +94,7 @@ func (s *source) failure() *bodyError {
 func (s *source) lend(o *hold) (*lease, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.read {
+	if s.seeker != nil {
 		if _, err := s.seeker.Seek(s.from, io.SeekStart); err != nil {
 			return nil, fault.New(fault.Invalid, fmt.Errorf("rewinding the body: %w", err))
 		}
@@ -126,52 +127,38 @@ func (l *lease) reader() io.Reader {
 	return seekable{l}
 }
 
-// enter begins a use of the body, which holds no lock, since it may block.
-func (l *lease) enter() error {
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	if l.over || l.of.reading {
-		return errOver
+// use runs f, which may block, while the attempt's limits rest, and begins them
+// anew: that on silence, or where the body has come to its end that of an attempt.
+func (l *lease) use(f func() (int64, error)) (int64, error) {
+	s := l.of
+	s.mu.Lock()
+	if l.over || s.reading {
+		s.mu.Unlock()
+		return 0, errOver
 	}
-	l.of.reading = true
-	l.hold.rest()
-	return nil
-}
-
-func (l *lease) leave(change func(*hold)) {
-	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
-	l.of.reading = false
-	if !l.over {
-		l.hold.watch(change)
-	}
-}
-
-func (l *lease) Read(p []byte) (int, error) {
-	if err := l.enter(); err != nil {
-		return 0, err
-	}
-	n, err := l.of.body.Read(p)
-	change := l.hold.limitSilence(l.hold.permit.rules.policy.Silence)
-	if err != nil {
-		change = awaitAnswer
-	}
-	l.of.mu.Lock()
-	l.of.read = l.of.read || n > 0
+	s.reading = true
+	l.hold.Rest()
+	s.mu.Unlock()
+	n, err := f()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading, s.read = false, s.read || n > 0
 	if err != nil && !errors.Is(err, io.EOF) {
-		l.of.failed = err
+		s.failed = err
 	}
-	l.of.mu.Unlock()
-	l.leave(change)
+	if !l.over {
+		change := l.hold.silence
+		if err != nil {
+			change = l.hold.awaitAnswer
+		}
+		l.hold.Watch(change)
+	}
 	return n, err
 }
 
-// awaitAnswer gives the provider the attempt's time limit from now on.
-func awaitAnswer(o *hold) {
-	o.by, o.silence = time.Time{}, 0
-	if o.limit > 0 && o.attempt.nest == nil {
-		o.by = time.Now().Add(o.limit)
-	}
+func (l *lease) Read(p []byte) (int, error) {
+	n, err := l.use(func() (int64, error) { n, err := l.of.body.Read(p); return int64(n), err })
+	return int(n), err
 }
 
 // seekable is a lease of a body that can rewind, for SDKs that read it twice.
@@ -179,13 +166,13 @@ func awaitAnswer(o *hold) {
 type seekable struct{ *lease }
 
 func (s seekable) Seek(offset int64, whence int) (int64, error) {
-	if err := s.enter(); err != nil {
-		return 0, err
+	return s.use(func() (int64, error) { return s.of.seeker.Seek(offset, whence) })
+}
+
+// awaitAnswer gives the provider an attempt's time limit from now on.
+func (o *hold) awaitAnswer(l *watchdog.Limits) {
+	*l = watchdog.Limits{}
+	if o.limit > 0 && o.attempt.nest == nil {
+		l.By = time.Now().Add(o.limit)
 	}
-	at, err := s.of.seeker.Seek(offset, whence)
-	s.of.mu.Lock()
-	s.of.read = true // it may stand anywhere
-	s.of.mu.Unlock()
-	s.leave(s.hold.limitSilence(s.hold.permit.rules.policy.Silence))
-	return at, err
 }
