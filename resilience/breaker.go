@@ -148,7 +148,8 @@ func (b *breaker) failed(w *window.Window, probe func(error), everywhere bool) {
 	if current && everywhere {
 		b.m.unreachable.Add(1)
 	}
-	if probe == nil {
+	closed := probe == nil
+	if closed {
 		if !current || b.machine == nil {
 			return
 		}
@@ -162,7 +163,7 @@ func (b *breaker) failed(w *window.Window, probe func(error), everywhere bool) {
 		}
 	}
 	probe(errFailure)
-	if everywhere && current && b.window.Load() != w {
+	if everywhere && closed && b.window.Load() != w {
 		b.m.openAll(b)
 	}
 }

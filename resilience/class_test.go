@@ -117,6 +117,20 @@ func TestWhatIsNotReachedNowAndThenDoesNotOpenARareClass(t *testing.T) {
 	})
 }
 
+func TestAProbeThatDoesNotReachTheProviderOpensItsClassAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := group(t, quiet(), &provider{})
+		for range 5 {
+			_ = as(t.Context(), g, opCommit, fault.New(fault.Uncertain, nil))
+		}
+		time.Sleep(30 * time.Second)
+		require.NoError(t, as(t.Context(), g, opLook, nil))
+		require.Error(t, as(t.Context(), g, opCommit, fault.New(fault.Unavailable, nil)))
+		assert.Equal(t, resilience.Open, of(g, "commit").State)
+		require.NoError(t, as(t.Context(), g, opLook, nil))
+	})
+}
+
 func TestBreakersPerClassAreBoundedAndNamedWhereverTheyShow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen []string
