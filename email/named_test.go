@@ -109,8 +109,8 @@ func TestAMemberMayHaveAPolicyOfItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.Send(t.Context(), hello())
 	require.ErrorIs(t, err, fault.Unavailable)
-	assert.EqualValues(t, 3, eu.asked)
-	assert.EqualValues(t, 1, us.asked)
+	assert.Equal(t, 3, eu.asked)
+	assert.Equal(t, 1, us.asked)
 	_, err = email.New(eu, email.WithPolicy(own, "nobody"))
 	require.ErrorContains(t, err, `"nobody"`)
 }

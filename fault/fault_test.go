@@ -143,7 +143,8 @@ func TestOfJoinedFaultsTheMostCarefulRules(t *testing.T) {
 	unavailable, uncertain, rejected := fault.New(fault.Unavailable, nil), fault.New(fault.Uncertain, nil), fault.New(fault.Rejected, nil)
 	for want, errs := range map[fault.Kind][]error{
 		fault.Uncertain: {
-			errors.Join(unavailable, uncertain), errors.Join(uncertain, unavailable), joined{rejected, joined{io.EOF, uncertain}},
+			errors.Join(unavailable, uncertain), errors.Join(uncertain, unavailable),
+			joined{rejected, joined{io.EOF, uncertain}},
 			fmt.Errorf("%w, then %w", unavailable, fmt.Errorf("wrapped: %w", uncertain)),
 		},
 		fault.Rejected:    {errors.Join(unavailable, rejected), joined{unavailable, rejected}},

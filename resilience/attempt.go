@@ -216,7 +216,7 @@ func (c *call) finish(ctx context.Context, a *attempt, err error) *fault.Error {
 	if kept {
 		a.ended = true
 		c.holding.keep(c, a)
-		c.changes(a.seen, a.door) // a probe has closed it
+		c.changes(a.seen, a.door) //nolint:contextcheck // of the attempt; a probe has closed it
 		return nil
 	}
 	a.permit.end(o, now)

@@ -278,7 +278,7 @@ func (m *member) queue() bool {
 
 // recheck looks again, for who has waited since, whether the gate is shut now.
 func (m *member) recheck(b *bid, p *permit) error {
-	if p.start == b.now || b.pinned {
+	if p.start.Equal(b.now) || b.pinned {
 		return nil
 	}
 	if cause, remaining := m.shut(m.breaker(b.class), p.start); cause != nil {

@@ -106,7 +106,7 @@ func TestAHedgeObeysAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := quiet()
 		p.Hedge.After = time.Second
-		slow := &provider{fn: func(ctx context.Context) error { time.Sleep(2 * time.Second); return fault.New(fault.Unavailable, nil) }}
+		slow := &provider{fn: func(context.Context) error { time.Sleep(2 * time.Second); return fault.New(fault.Unavailable, nil) }}
 		backup := &provider{fn: away(time.Minute)}
 		g := group(t, p, slow, backup)
 		for range 2 {
@@ -269,7 +269,7 @@ func TestWaitersAreServedInOrderAndTheirNumberIsBounded(t *testing.T) {
 					return nil
 				}}
 				g := group(t, p, one)
-				go ask(context.Background(), g) //nolint:errcheck // the first
+				go ask(context.Background(), g)
 				synctest.Wait()
 				var mu sync.Mutex
 				var order []int

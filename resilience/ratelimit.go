@@ -134,7 +134,7 @@ func (m *member) askLimiter(ctx context.Context, b *bid, p *permit) error {
 		}
 		if !queued {
 			queued = true
-			defer m.waiting.Add(-1) //nolint:gocritic // once
+			defer m.waiting.Add(-1)
 		}
 		if err := limit.Sleep(ctx, delay); err != nil {
 			return err

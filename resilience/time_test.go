@@ -114,7 +114,7 @@ func TestTheContextOfAnAttemptEndsWithItWhoseverDeadlineComesFirst(t *testing.T)
 					start := time.Now()
 					var left sync.WaitGroup
 					g := group(t, quiet(), &provider{fn: func(ctx context.Context) error {
-						seen = ctx
+						seen = ctx //nolint:fatcontext // to look at its end
 						if asks {
 							left.Go(func() { <-ctx.Done(); assert.Zero(t, time.Since(start)) })
 						}
@@ -298,7 +298,7 @@ type nestedSeen struct {
 }
 
 func (n nestedSeen) Ask(ctx context.Context, q string) (string, error) {
-	*n.seen = ctx
+	*n.seen = ctx //nolint:fatcontext // to use it when it is over
 	if !n.Nested(ctx) || !resilience.Nested(ctx) {
 		return "", errors.New("it is nested")
 	}

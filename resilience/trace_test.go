@@ -36,7 +36,7 @@ func (s *spans) Start(ctx context.Context, e resilience.Event) context.Context {
 
 func (s *spans) Observe(ctx context.Context, e resilience.Event) {
 	id, _ := ctx.Value(spanID{}).(string)
-	switch e.Type {
+	switch e.Type { //nolint:exhaustive // the others have no beginning
 	case resilience.CallStarted, resilience.AttemptStarted:
 		s.note("seen by Observe")
 	case resilience.AttemptEnded, resilience.CallEnded:

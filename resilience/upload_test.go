@@ -51,7 +51,7 @@ func (s *sink) put(ctx context.Context, body io.Reader) error {
 
 func upload(ctx context.Context, g *resilience.Group[asker], op resilience.Op, body io.Reader) error {
 	_, err := resilience.Upload(ctx, g, op, body, func(ctx context.Context, p asker, body io.Reader) (string, error) {
-		return "", p.(*sink).put(ctx, body) //nolint:forcetypeassert // all are
+		return "", p.(*sink).put(ctx, body)
 	})
 	return err
 }

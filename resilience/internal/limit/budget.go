@@ -17,8 +17,10 @@ const (
 	retryReserve = 10 * retryCost
 )
 
+// Fill gives it the whole reserve.
 func (b *Budget) Fill() { b.left.Store(retryReserve) }
 
+// SetShare is how much of a retry each call deposits; without one there is no bound.
 func (b *Budget) SetShare(share float64) { b.share.Store(int64(math.Ceil(share * retryCost))) }
 
 // Deposit notes a call. At the brim, which is the usual case, it only reads.

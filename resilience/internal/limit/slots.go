@@ -65,6 +65,7 @@ func (b *Slots) leave(place *list.Element, given chan struct{}) bool {
 	}
 }
 
+// Release gives a slot back.
 func (b *Slots) Release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -81,6 +82,7 @@ func (b *Slots) serve() {
 	}
 }
 
+// SetLimit changes the bound; what runs goes on.
 func (b *Slots) SetLimit(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -62,8 +62,8 @@ func (w *Window) Sum(tenth uint64) (successes, failures int) {
 	for i := range w.words {
 		word := w.words[i].Load()
 		if (tenth-word>>(2*countBits))&numberMask < tenths {
-			successes += int(word & maxCount)             //nolint:gosec // 20 bits
-			failures += int(word >> countBits & maxCount) //nolint:gosec // 20 bits
+			successes += int(word & maxCount)
+			failures += int(word >> countBits & maxCount)
 		}
 	}
 	return successes, failures
