@@ -9,20 +9,23 @@
 //
 // Rules that a caller must know:
 //
-//   - Only reads are cached: an operation whose Safety isn't [fault.Read] is refused.
+//   - Only reads are cached, and what [Config.Repeatable] allows. Others are refused.
 //   - An answer belongs to the tenant ([resilience.WithTenant]), the operation and
 //     the key that it was asked with. What else changes the answer, such as a user's
 //     permissions or the provider that a call is pinned to, must be part of the key.
 //   - Identical calls at one time make one upstream call. It runs in a goroutine of
-//     its own, with the values of the context of the caller that began it, but with no
-//     caller's deadline: the function's own limits bound it. It is cancelled when all
-//     callers have gone. A caller whose own context ends returns at once.
+//     its own, with the values of the context of the caller that began it and with
+//     [Config.LoadTimeout] as its only deadline. It is cancelled when all callers have
+//     gone, unless one of them got a stale answer at its deadline. A caller whose own
+//     context ends returns at once.
 //   - An answer past its TTL is kept for [Config.Stale] longer. It is given, marked as
 //     stale with its age and the reason, when the upstream call fails with a fault that
-//     isn't the request's own. Invalid, NotFound, Conflict, Rejected and Canceled are
-//     returned as they are.
-//   - Errors are never kept. A panic of the function is raised again, as a [*Panic],
-//     in every caller that waits for it; one that ends its goroutine ends theirs.
+//     isn't the request's own, or hasn't ended by the caller's deadline. Invalid,
+//     NotFound, Conflict, Rejected and Canceled are returned as they are.
+//   - Errors are never kept, but for NotFound where [Config.NegativeTTL] is set. A panic
+//     of the function is raised again, as a [*Panic], in every caller that waits for it;
+//     one that ends its goroutine ends theirs.
+//   - A function that asks for its own key gets an error: it would wait for itself.
 //   - A value is handed to many callers: it must not be changed, unless [Config.Clone]
 //     makes a copy for each.
 //   - Inside another Group's attempt of the same operation a call is joined by none
@@ -31,6 +34,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,6 +44,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/maypok86/otter/v2"
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/resilience"
@@ -55,6 +61,20 @@ type Config[T any] struct {
 	// Stale is how much longer an answer is kept for the case that no new one
 	// can be had. Zero switches stale answers off.
 	Stale time.Duration
+	// Revalidate is for how long after its TTL an answer in memory is given at once,
+	// marked as stale, while one call in the background fetches a new one. After a
+	// fault of the request's own, such as NotFound, callers wait again. At most Stale;
+	// zero means that callers always wait.
+	Revalidate time.Duration
+	// NegativeTTL is how long a NotFound is kept, in memory alone, and given as the
+	// same error. Zero means not at all. It counts for one in Size, and where Weight
+	// is set for a 10,000th of Size.
+	NegativeTTL time.Duration
+	// LoadTimeout limits one upstream call: then its context ends, and later callers
+	// don't wait for it any more. Zero means 30 s.
+	LoadTimeout time.Duration
+	// Repeatable allows [fault.Idempotent] and [fault.AtLeastOnce] operations too.
+	Repeatable bool
 
 	// Size bounds what is kept in memory: the number of answers, or where Weight
 	// is set the sum of their weights. Zero means 10,000.
@@ -91,6 +111,9 @@ func (c *Config[T]) validate() error {
 	}
 	refuse(c.TTL <= 0, "TTL must be positive, not %v", c.TTL)
 	refuse(c.Stale < 0, "Stale is negative: %v", c.Stale)
+	refuse(c.Revalidate < 0 || c.Revalidate > c.Stale, "Revalidate must be from 0 to Stale (%v), not %v", c.Stale, c.Revalidate)
+	refuse(c.NegativeTTL < 0, "NegativeTTL is negative: %v", c.NegativeTTL)
+	refuse(c.LoadTimeout < 0, "LoadTimeout is negative: %v", c.LoadTimeout)
 	refuse(!(c.Jitter >= 0 && c.Jitter <= 1), "Jitter must be from 0 to 1, not %v", c.Jitter)
 	refuse(c.Size < 0, "Size is negative: %d", c.Size)
 	refuse(c.Weight != nil && c.Size == 0, "Weight without Size")
@@ -102,33 +125,38 @@ func (c *Config[T]) validate() error {
 const (
 	defaultSize         = 10_000
 	defaultStoreTimeout = 100 * time.Millisecond
+	defaultLoadTimeout  = 30 * time.Second
+	// forever is what longer durations are cut to, so that sums of them don't overflow.
+	forever = 50 * 365 * 24 * time.Hour
 )
 
 func (c *Config[T]) fillIn() {
-	if c.Size == 0 {
-		c.Size = defaultSize
+	for _, d := range []*time.Duration{&c.TTL, &c.Stale, &c.Revalidate, &c.NegativeTTL, &c.LoadTimeout, &c.StoreTimeout} {
+		*d = min(*d, forever)
 	}
-	if c.StoreTimeout == 0 {
-		c.StoreTimeout = defaultStoreTimeout
-	}
+	c.LoadTimeout = cmp.Or(c.LoadTimeout, defaultLoadTimeout)
+	c.Size = cmp.Or(c.Size, defaultSize)
+	c.StoreTimeout = cmp.Or(c.StoreTimeout, defaultStoreTimeout)
 	if c.Encode == nil {
 		c.Encode = func(v T) ([]byte, error) { return json.Marshal(v) }
 		c.Decode = func(data []byte) (v T, err error) { return v, json.Unmarshal(data, &v) }
 	}
 }
 
+var _ resilience.Cache[int] = (*Cache[int])(nil)
+
 // Cache keeps answers of type T. It is safe for concurrent use.
 type Cache[T any] struct {
 	config Config[T]
 	base   time.Time // instants inside are nanoseconds since then
-	memory *memory[T]
+	memory *otter.Cache[id, entry[T]]
 	store  *level // nil without a Store
 	stats  counters
 
 	mu      sync.Mutex
 	slots   map[id]*slot[T]
 	running int           // goroutines
-	idle    chan struct{} // closed when none runs, where Close waits
+	idle    chan struct{} // closed when none runs; nil where no Close waits
 }
 
 // id is whose answer to what.
@@ -151,16 +179,6 @@ func New[T any](config Config[T]) (*Cache[T], error) {
 	return c, nil
 }
 
-// Answer is a value and how old it is.
-type Answer[T any] struct {
-	Value T
-	// Age is how long ago the provider gave it; zero where it just did.
-	Age time.Duration
-	// Stale: it is past its TTL, and no new one could be had. Err says why not.
-	Stale bool
-	Err   error
-}
-
 // Key joins the arguments of a call into a key, so that no two lists of
 // arguments have the same one.
 func Key(args ...string) string {
@@ -175,53 +193,70 @@ func Key(args ...string) string {
 
 // Do answers from memory or the Store, or calls fn, which must use the context
 // that it is given.
-func (c *Cache[T]) Do(ctx context.Context, op resilience.Op, key string, fn func(context.Context) (T, error)) (Answer[T], error) {
-	if err := check(ctx, op); err != nil {
-		return Answer[T]{}, err
+func (c *Cache[T]) Do(ctx context.Context, op resilience.Op, key string, fn func(context.Context) (T, error)) (resilience.Answer[T], error) {
+	if err := c.check(ctx, op); err != nil {
+		return resilience.Answer[T]{}, err
 	}
 	who := id{resilience.Tenant(ctx), op.Name, key}
-	if e, now, ok := c.memory.get(who); ok && e.fresh(now) {
-		c.stats.hits.Add(1)
-		return c.answer(e, now, nil), nil
+	e, now, ok := c.look(who)
+	if ok && e.fresh(now) {
+		return c.hit(e, now)
+	}
+	if loading(ctx, c, who) {
+		return resilience.Answer[T]{}, refusal(op, fault.Invalid, errors.New("cache: the function asks for the key that it is called for, and would wait for itself"))
 	}
 	if resilience.Nested(ctx, op.Name) {
-		return c.alone(ctx, who, fn)
+		return c.alone(ctx, who, e, ok, fn)
 	}
-	f, e := c.join(ctx, who, fn)
-	if f == nil { // answered while we looked
-		c.stats.hits.Add(1)
-		return c.answer(e, c.now(), nil), nil
+	f, e, stale := c.join(ctx, who, fn)
+	switch {
+	case f != nil:
+		return c.wait(ctx, f)
+	case stale:
+		return c.stale(e, nil), nil
 	}
-	select {
-	case <-f.landed:
-		return c.result(f)
-	case <-ctx.Done():
-		c.leave(f)
-		return Answer[T]{}, &fault.Error{Kind: fault.Canceled, Op: op.Name, Err: ctx.Err()}
-	}
+	return c.hit(e, c.now())
 }
 
-func check(ctx context.Context, op resilience.Op) error {
-	refusal := func(k fault.Kind, err error) error {
-		return &fault.Error{Kind: k, Op: op.Name, Local: true, Err: err}
-	}
+func refusal(op resilience.Op, k fault.Kind, err error) error {
+	return &fault.Error{Kind: k, Op: op.Name, Local: true, Err: err}
+}
+
+func (c *Cache[T]) check(ctx context.Context, op resilience.Op) error {
+	repeatable := c.config.Repeatable && (op.Safety == fault.Idempotent || op.Safety == fault.AtLeastOnce)
 	switch {
 	case op.Name == "":
-		return refusal(fault.Invalid, errors.New("cache: the operation has no name"))
-	case op.Safety != fault.Read:
-		return refusal(fault.Invalid, fmt.Errorf("cache: only reads are cached, and this operation is %v", op.Safety))
+		return refusal(op, fault.Invalid, errors.New("cache: the operation has no name"))
+	case op.Safety != fault.Read && !repeatable:
+		return refusal(op, fault.Invalid, fmt.Errorf("cache: an operation that is %v is not cached here", op.Safety))
 	case ctx.Err() != nil:
-		return refusal(fault.Canceled, ctx.Err())
+		return refusal(op, fault.Canceled, ctx.Err())
 	}
 	return nil
 }
 
-// answer is what one caller gets of an entry. Why is the reason of a stale one.
-func (c *Cache[T]) answer(e entry[T], now int64, why error) Answer[T] {
+// hit is what one caller gets of what is kept.
+func (c *Cache[T]) hit(e entry[T], now int64) (resilience.Answer[T], error) {
+	c.stats.hits.Add(1)
+	if e.err != nil {
+		return resilience.Answer[T]{}, e.err
+	}
+	return c.answer(e, now), nil
+}
+
+// stale is an old answer, and why there is no new one.
+func (c *Cache[T]) stale(e entry[T], why error) resilience.Answer[T] {
+	c.stats.stale.Add(1)
+	a := c.answer(e, c.now())
+	a.Stale, a.Err = true, why
+	return a
+}
+
+func (c *Cache[T]) answer(e entry[T], now int64) resilience.Answer[T] {
 	if c.config.Clone != nil {
 		e.value = c.config.Clone(e.value)
 	}
-	return Answer[T]{Value: e.value, Age: e.age(now), Stale: why != nil, Err: why}
+	return resilience.Answer[T]{Value: e.value, Age: e.age(now)}
 }
 
 // Invalidate forgets an answer, in memory and in the Store, and what calls that
@@ -235,7 +270,7 @@ func (c *Cache[T]) Invalidate(ctx context.Context, op resilience.Op, key string)
 		s.epoch++
 		s.flight = nil
 	}
-	c.memory.drop(who)
+	c.memory.Invalidate(who)
 	c.mu.Unlock()
 	if c.store == nil {
 		return nil
@@ -257,7 +292,7 @@ func (c *Cache[T]) Close(ctx context.Context) error {
 
 // Stats counts what became of the calls since New.
 type Stats struct {
-	// Hits were answered from memory.
+	// Hits were answered from memory, be it with a NotFound.
 	Hits uint64
 	// Joined found an identical call on its way and waited for it.
 	Joined uint64
@@ -286,7 +321,7 @@ func (c *Cache[T]) Stats() Stats {
 		Hits: s.hits.Load(), Joined: s.joined.Load(), StoreHits: s.storeHits.Load(),
 		Upstream: s.upstream.Load(), Failed: s.failed.Load(), Panicked: s.panicked.Load(), Stale: s.stale.Load(),
 		StoreErrors: s.storeErrors.Load(), StoreSkipped: s.storeSkipped.Load(), Garbage: s.garbage.Load(),
-		Entries: c.memory.size(),
+		Entries: c.memory.EstimatedSize(),
 	}
 }
 

@@ -39,20 +39,20 @@ const maxStuck = 64
 var (
 	errResting = errors.New("cache: the store is left alone for a while, as it kept failing")
 	errExited  = errors.New("cache: the store ended its goroutine")
+	// errExcluded tells the breaker that an error says nothing of the store.
+	errExcluded = errors.New("excluded")
 )
 
 // level is a Store that can be waited for.
 type level struct {
-	store   Store
+	Store
 	timeout time.Duration
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	stuck   atomic.Int32
 }
 
-var errExcluded = errors.New("says nothing of the store")
-
 func newLevel(s Store, timeout time.Duration) *level {
-	return &level{store: s, timeout: timeout, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	return &level{Store: s, timeout: timeout, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Timeout:     storeRest,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= storeFailures },
 		IsExcluded:  func(err error) bool { return err == errExcluded },
@@ -63,23 +63,6 @@ func newLevel(s Store, timeout time.Duration) *level {
 type stored struct {
 	data  []byte
 	found bool
-}
-
-func (l *level) get(ctx context.Context, key string) (stored, error) {
-	return l.do(ctx, func(ctx context.Context) (s stored, err error) {
-		s.data, s.found, err = l.store.Get(ctx, key)
-		return s, err
-	})
-}
-
-func (l *level) set(ctx context.Context, key string, data []byte, ttl time.Duration) error {
-	_, err := l.do(ctx, func(ctx context.Context) (stored, error) { return stored{}, l.store.Set(ctx, key, data, ttl) })
-	return err
-}
-
-func (l *level) remove(ctx context.Context, key string) error {
-	_, err := l.do(ctx, func(ctx context.Context) (stored, error) { return stored{}, l.store.Delete(ctx, key) })
-	return err
 }
 
 // do makes one call of the Store, unless it is left alone.
@@ -154,15 +137,14 @@ func protect(f func() error) (err error) {
 
 // load is what the Store has. Garbage is removed.
 func (c *Cache[T]) load(ctx context.Context, who id) (entry[T], bool) {
-	if c.store == nil {
-		return entry[T]{}, false
-	}
-	s, err := c.store.get(ctx, c.storeKey(who))
+	s, err := c.store.do(ctx, func(ctx context.Context) (s stored, err error) {
+		s.data, s.found, err = c.store.Get(ctx, c.storeKey(who))
+		return s, err
+	})
 	if err != nil {
 		c.blame(ctx, who, err)
-		return entry[T]{}, false
 	}
-	if !s.found {
+	if err != nil || !s.found {
 		return entry[T]{}, false
 	}
 	e, err := c.decoded(s.data)
@@ -198,7 +180,7 @@ func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
 		return entry[T]{}, err
 	}
 	// Another process may have another clock, or another Config.
-	age := max(time.Since(env.made), 0)
+	age := min(max(time.Since(env.made), 0), forever)
 	life := min(env.life, c.config.TTL)
 	e := entry[T]{made: c.now() - int64(age), life: life, keep: life + c.config.Stale}
 	err = protect(func() (err error) {
@@ -214,17 +196,23 @@ func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
 
 // send stores an answer. An invalidation that ran beside it may have come before
 // it, so what it stored goes again.
-func (c *Cache[T]) send(ctx context.Context, f *flight[T], data []byte) {
-	if err := c.store.set(ctx, c.storeKey(f.who), data, f.entry.keep); err != nil {
-		c.blame(ctx, f.who, err)
+func (c *Cache[T]) send(ctx context.Context, f *flight[T]) {
+	_, err := c.store.do(ctx, func(ctx context.Context) (stored, error) {
+		return stored{}, c.store.Set(ctx, c.storeKey(f.ctx.who), f.data, f.entry.keep)
+	})
+	if err != nil {
+		c.blame(ctx, f.ctx.who, err)
 	}
-	if c.overtaken(f) {
-		_ = c.drop(ctx, f.who)
+	c.mu.Lock()
+	overtaken := c.overtaken(f)
+	c.mu.Unlock()
+	if overtaken {
+		_ = c.drop(ctx, f.ctx.who)
 	}
 }
 
 func (c *Cache[T]) drop(ctx context.Context, who id) error {
-	err := c.store.remove(ctx, c.storeKey(who))
+	_, err := c.store.do(ctx, func(ctx context.Context) (stored, error) { return stored{}, c.store.Delete(ctx, c.storeKey(who)) })
 	if err != nil {
 		c.blame(ctx, who, err)
 	}
