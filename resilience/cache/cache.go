@@ -39,9 +39,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -137,6 +137,9 @@ func (c *Config[T]) fillIn() {
 	c.LoadTimeout = cmp.Or(c.LoadTimeout, defaultLoadTimeout)
 	c.Size = cmp.Or(c.Size, defaultSize)
 	c.StoreTimeout = cmp.Or(c.StoreTimeout, defaultStoreTimeout)
+	if c.OnStoreError == nil {
+		c.OnStoreError = func(string, error) {}
+	}
 	if c.Encode == nil {
 		c.Encode = func(v T) ([]byte, error) { return json.Marshal(v) }
 		c.Decode = func(data []byte) (v T, err error) { return v, json.Unmarshal(data, &v) }
@@ -152,11 +155,8 @@ type Cache[T any] struct {
 	memory *otter.Cache[id, entry[T]]
 	store  *level // nil without a Store
 	stats  counters
-
-	mu      sync.Mutex
-	slots   map[id]*slot[T]
-	running int           // goroutines
-	idle    chan struct{} // closed when none runs; nil where no Close waits
+	seed   maphash.Seed
+	shards [16]shard[T]
 }
 
 // id is whose answer to what.
@@ -168,10 +168,14 @@ func New[T any](config Config[T]) (*Cache[T], error) {
 		return nil, err
 	}
 	config.fillIn()
-	c := &Cache[T]{config: config, base: time.Now(), slots: map[id]*slot[T]{}}
-	var err error
-	if c.memory, err = newMemory[T](config.Size, c.base); err != nil {
+	base := time.Now()
+	memory, err := newMemory[T](config.Size, config.Stale, base)
+	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
+	}
+	c := &Cache[T]{config: config, base: base, memory: memory, seed: maphash.MakeSeed()}
+	for i := range c.shards {
+		c.shards[i].slots = map[id]*slot[T]{}
 	}
 	if config.Store != nil {
 		c.store = newLevel(config.Store, config.StoreTimeout)
@@ -198,24 +202,27 @@ func (c *Cache[T]) Do(ctx context.Context, op resilience.Op, key string, fn func
 		return resilience.Answer[T]{}, err
 	}
 	who := id{resilience.Tenant(ctx), op.Name, key}
-	e, now, ok := c.look(who)
-	if ok && e.fresh(now) {
-		return c.hit(e, now)
+	if e, now, ok := c.look(who); ok && e.fresh(now) {
+		return c.hit(&e, now)
 	}
+	return c.miss(ctx, op, who, fn)
+}
+
+func (c *Cache[T]) miss(ctx context.Context, op resilience.Op, who id, fn func(context.Context) (T, error)) (resilience.Answer[T], error) {
 	if loading(ctx, c, who) {
 		return resilience.Answer[T]{}, refusal(op, fault.Invalid, errors.New("cache: the function asks for the key that it is called for, and would wait for itself"))
 	}
 	if resilience.Nested(ctx, op.Name) {
-		return c.alone(ctx, who, e, ok, fn)
+		return c.alone(ctx, who, fn)
 	}
 	f, e, stale := c.join(ctx, who, fn)
 	switch {
 	case f != nil:
 		return c.wait(ctx, f)
 	case stale:
-		return c.stale(e, nil), nil
+		return c.stale(&e, nil), nil
 	}
-	return c.hit(e, c.now())
+	return c.hit(&e, c.now())
 }
 
 func refusal(op resilience.Op, k fault.Kind, err error) error {
@@ -236,7 +243,7 @@ func (c *Cache[T]) check(ctx context.Context, op resilience.Op) error {
 }
 
 // hit is what one caller gets of what is kept.
-func (c *Cache[T]) hit(e entry[T], now int64) (resilience.Answer[T], error) {
+func (c *Cache[T]) hit(e *entry[T], now int64) (resilience.Answer[T], error) {
 	c.stats.hits.Add(1)
 	if e.err != nil {
 		return resilience.Answer[T]{}, e.err
@@ -245,18 +252,19 @@ func (c *Cache[T]) hit(e entry[T], now int64) (resilience.Answer[T], error) {
 }
 
 // stale is an old answer, and why there is no new one.
-func (c *Cache[T]) stale(e entry[T], why error) resilience.Answer[T] {
+func (c *Cache[T]) stale(e *entry[T], why error) resilience.Answer[T] {
 	c.stats.stale.Add(1)
 	a := c.answer(e, c.now())
 	a.Stale, a.Err = true, why
 	return a
 }
 
-func (c *Cache[T]) answer(e entry[T], now int64) resilience.Answer[T] {
+func (c *Cache[T]) answer(e *entry[T], now int64) resilience.Answer[T] {
+	a := resilience.Answer[T]{Value: e.value, Age: e.age(now)}
 	if c.config.Clone != nil {
-		e.value = c.config.Clone(e.value)
+		a.Value = c.config.Clone(a.Value)
 	}
-	return resilience.Answer[T]{Value: e.value, Age: e.age(now)}
+	return a
 }
 
 // Invalidate forgets an answer, in memory and in the Store, and what calls that
@@ -265,13 +273,14 @@ func (c *Cache[T]) answer(e entry[T], now int64) resilience.Answer[T] {
 // processes have in memory stays there for its TTL.
 func (c *Cache[T]) Invalidate(ctx context.Context, op resilience.Op, key string) error {
 	who := id{resilience.Tenant(ctx), op.Name, key}
-	c.mu.Lock()
-	if s := c.slots[who]; s != nil {
+	h := c.shard(who)
+	h.mu.Lock()
+	if s := h.slots[who]; s != nil {
 		s.epoch++
 		s.flight = nil
 	}
 	c.memory.Invalidate(who)
-	c.mu.Unlock()
+	h.mu.Unlock()
 	if c.store == nil {
 		return nil
 	}
@@ -282,12 +291,14 @@ func (c *Cache[T]) Invalidate(ctx context.Context, op resilience.Op, key string)
 // calls that all their callers have left, and answers on their way to the Store.
 // The Cache can be used on.
 func (c *Cache[T]) Close(ctx context.Context) error {
-	select {
-	case <-c.whenIdle():
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("cache: calls are still running: %w", ctx.Err())
+	for i := range c.shards {
+		select {
+		case <-c.shards[i].whenIdle():
+		case <-ctx.Done():
+			return fmt.Errorf("cache: calls are still running: %w", ctx.Err())
+		}
 	}
+	return nil
 }
 
 // Stats counts what became of the calls since New.

@@ -59,7 +59,7 @@ func FuzzDecoded(f *testing.F) {
 		now := c.now()
 		assert.LessOrEqual(t, e.made, now, "nothing comes from the future")
 		assert.LessOrEqual(t, e.life, time.Minute)
-		assert.False(t, e.usable(now+int64(time.Hour+time.Minute)))
+		assert.False(t, c.usable(e, now+int64(time.Hour+time.Minute)))
 	})
 }
 

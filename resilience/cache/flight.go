@@ -4,14 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/resilience"
 )
+
+// shard has the flights of some ids, so that not all calls wait for one lock.
+type shard[T any] struct {
+	mu      sync.Mutex
+	slots   map[id]*slot[T]
+	running int           // goroutines
+	idle    chan struct{} // closed when none runs; nil where no Close waits
+}
+
+func (c *Cache[T]) shard(who id) *shard[T] {
+	h := maphash.String(c.seed, who.tenant) + maphash.String(c.seed, who.key)
+	return &c.shards[h%uint64(len(c.shards))]
+}
 
 // slot is what the flights of one id have in common. It exists while there is one.
 type slot[T any] struct {
@@ -22,12 +37,13 @@ type slot[T any] struct {
 
 // flight is one upstream call with all who wait for it.
 type flight[T any] struct {
+	*shard[T]
 	slot  *slot[T]
 	epoch int // of the slot when it began
 	ctx   loadContext
 	due   int64 // when ctx ends; zero where the caller's is used instead
 
-	// Guarded by Cache.mu; the last three are written by the flight's goroutine.
+	// Guarded by mu; the last three are written by the flight's goroutine.
 	callers  int
 	detached bool     // it goes on without callers
 	void     bool     // nobody wants what it brings: it isn't kept
@@ -35,11 +51,10 @@ type flight[T any] struct {
 	has      bool     // old is something
 	newer    bool     // old came from the Store, and memory hasn't got it
 
-	landed chan struct{}
-	// What follows is written before landed is closed, and read after.
-	down    bool        // the same under Cache.mu
-	pending atomic.Bool // a caller has yet to put the answer into memory
-	outcome[T]
+	landed     chan struct{}
+	down       bool        // landed is closed; guarded by mu
+	pending    atomic.Bool // a caller has yet to put the answer into memory
+	outcome[T]             // is read when landed is closed, or down
 }
 
 // outcome is what became of a flight.
@@ -81,10 +96,11 @@ func panicOf(value any) *Panic {
 // join returns the flight to wait for, or none and what the caller gets at once,
 // which may be a stale answer.
 func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T, error)) (*flight[T], entry[T], bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	h := c.shard(who)
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var f *flight[T]
-	if s := c.slots[who]; s != nil {
+	if s := h.slots[who]; s != nil {
 		f = s.flight
 	}
 	if f != nil && f.down {
@@ -102,7 +118,7 @@ func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T
 	}
 	atOnce := ok && c.atOnce(e, now)
 	if f == nil {
-		f = c.begin(ctx, who, e, ok)
+		f = c.begin(ctx, h, who, e, ok)
 		f.slot.flight, f.due = f, now+int64(c.config.LoadTimeout)
 		f.ctx.deadline = c.base.Add(time.Duration(f.due))
 		go c.fly(f, fn)
@@ -118,42 +134,44 @@ func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T
 }
 
 // begin makes a flight that nobody has joined yet. It must land and end.
-func (c *Cache[T]) begin(ctx context.Context, who id, old entry[T], has bool) *flight[T] {
-	s := c.slots[who]
+func (c *Cache[T]) begin(ctx context.Context, h *shard[T], who id, old entry[T], has bool) *flight[T] {
+	s := h.slots[who]
 	if s == nil {
 		s = &slot[T]{}
-		c.slots[who] = s
+		h.slots[who] = s
 	}
 	s.users++
-	if c.running == 0 {
-		c.idle = nil
+	if h.running == 0 {
+		h.idle = nil
 	}
-	c.running++
+	h.running++
 	return &flight[T]{
-		slot: s, epoch: s.epoch, old: old, has: has && old.err == nil, landed: make(chan struct{}),
-		ctx: loadContext{load: load{cache: c, who: who, caller: context.WithoutCancel(ctx)}},
+		shard: h, slot: s, epoch: s.epoch, old: old, has: has && old.err == nil, landed: make(chan struct{}),
+		ctx: loadContext{cache: c, who: who, caller: context.WithoutCancel(ctx)},
 	}
 }
 
 // alone makes the call in the caller's goroutine and under its own context, which
 // a Group inside must see: it is an attempt of the Group around it.
-func (c *Cache[T]) alone(ctx context.Context, who id, old entry[T], has bool, fn func(context.Context) (T, error)) (resilience.Answer[T], error) {
-	c.mu.Lock()
-	f := c.begin(ctx, who, old, has)
-	c.mu.Unlock()
-	o, returned := outcome[T]{}, false
+func (c *Cache[T]) alone(ctx context.Context, who id, fn func(context.Context) (T, error)) (resilience.Answer[T], error) {
+	h := c.shard(who)
+	h.mu.Lock()
+	old, _, has := c.look(who)
+	f := c.begin(ctx, h, who, old, has)
+	h.mu.Unlock()
+	returned := false
 	defer func() {
 		if !returned {
 			c.stats.panicked.Add(1)
 		}
-		if c.land(f, o) {
+		if c.land(f) {
 			go c.deliver(ctx, f)
 		}
 	}()
-	o = c.fill(context.WithValue(ctx, loadKey{}, &f.ctx.load), f, fn)
-	o.have = o.err == nil // a stale answer is for the outermost to give
+	f.outcome = c.fill(context.WithValue(ctx, loadKey{}, &f.ctx), f, fn)
+	f.have = f.err == nil // a stale answer is for the outermost to give
 	returned = true
-	return c.result(&o)
+	return c.result(f)
 }
 
 // wait is a caller's, until the flight has landed or its own context has ended.
@@ -164,26 +182,26 @@ func (c *Cache[T]) wait(ctx context.Context, f *flight[T]) (resilience.Answer[T]
 		if old, stale, left := c.leave(ctx, f); left {
 			why := &fault.Error{Kind: fault.Canceled, Op: f.ctx.who.op, Err: ctx.Err()}
 			if stale {
-				return c.stale(old, why), nil
+				return c.stale(&old, why), nil
 			}
 			return resilience.Answer[T]{}, why
 		}
 	}
 	c.settle(f)
-	return c.result(&f.outcome)
+	return c.result(f)
 }
 
 // leave is a caller's whose own context has ended, where the flight hasn't landed.
 // At its deadline an old answer is given and the flight goes on. Else the last one
 // ends the flight.
 func (c *Cache[T]) leave(ctx context.Context, f *flight[T]) (old entry[T], stale, left bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.down {
 		return old, false, false
 	}
 	f.callers--
-	if f.has && f.old.usable(c.now()) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if f.has && !f.overtaken() && c.usable(f.old, c.now()) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		f.detached = true
 		return f.old, true, true
 	}
@@ -198,41 +216,45 @@ func (c *Cache[T]) leave(ctx context.Context, f *flight[T]) (old entry[T], stale
 }
 
 // result is what a caller that has waited gets.
-func (c *Cache[T]) result(o *outcome[T]) (resilience.Answer[T], error) {
+func (c *Cache[T]) result(f *flight[T]) (resilience.Answer[T], error) {
 	switch {
-	case o.panic != nil:
-		panic(o.panic)
-	case o.exit:
+	case f.panic != nil:
+		panic(f.panic)
+	case f.exit:
 		runtime.Goexit()
-	case o.err != nil && !o.have:
-		return resilience.Answer[T]{}, o.err
-	case o.err != nil:
-		return c.stale(o.entry, o.err), nil
-	case o.fresh:
-		return c.answer(o.entry, o.entry.made), nil
+	case f.err != nil && !f.have:
+		return resilience.Answer[T]{}, f.err
+	case f.err != nil:
+		return c.stale(&f.entry, f.err), nil
+	case f.fresh:
+		return c.answer(&f.entry, f.entry.made), nil
 	}
-	return c.answer(o.entry, c.now()), nil
+	return c.answer(&f.entry, c.now()), nil
 }
 
 // fly is the goroutine of a flight. Callers have their answer before the Store
 // has it.
 func (c *Cache[T]) fly(f *flight[T], fn func(context.Context) (T, error)) {
-	o, returned := outcome[T]{}, false
+	returned := false
 	defer func() { // even where fn ends this goroutine
 		if !returned {
-			o = c.crashed(f, recover())
+			f.outcome = c.crashed(f, recover())
 		}
-		if c.land(f, o) {
+		if c.land(f) {
 			c.deliver(&f.ctx, f)
 		}
 	}()
-	o = c.fill(&f.ctx, f, fn)
+	f.outcome = c.fill(&f.ctx, f, fn)
 	returned = true
 }
 
 // deliver puts the answer into the Store, whoever has left meanwhile.
 func (c *Cache[T]) deliver(ctx context.Context, f *flight[T]) {
-	defer c.end(f)
+	defer func() {
+		f.mu.Lock()
+		f.over()
+		f.mu.Unlock()
+	}()
 	_ = protect(func() error { c.send(context.WithoutCancel(ctx), f); return nil })
 }
 
@@ -241,9 +263,9 @@ func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Conte
 	if c.store != nil {
 		// A Group inside must be the first to see ctx's deadline.
 		if e, ok := c.load(context.WithoutCancel(ctx), f.ctx.who); ok && (!f.has || e.made > f.old.made) {
-			c.mu.Lock()
+			f.mu.Lock()
 			f.old, f.has, f.newer = e, true, true
-			c.mu.Unlock()
+			f.mu.Unlock()
 		}
 		if f.has && f.old.fresh(c.now()) {
 			c.stats.storeHits.Add(1)
@@ -282,7 +304,7 @@ func (c *Cache[T]) failed(f *flight[T], now int64, err error) outcome[T] {
 		o.entry.doubted, o.keep = true, f.has
 	case fault.Canceled:
 	default:
-		o.have = f.has && f.old.usable(now)
+		o.have = f.has && c.usable(f.old, now)
 	}
 	return o
 }
@@ -302,31 +324,32 @@ func (c *Cache[T]) crashed(f *flight[T], value any) outcome[T] {
 // it. It is kept unless an invalidation has overtaken it. A new answer is put into
 // memory by one of those who wait: in the flight's own goroutine the stack would
 // have to grow for it, which costs as much as the rest of the flight.
-func (c *Cache[T]) land(f *flight[T], o outcome[T]) bool {
+func (c *Cache[T]) land(f *flight[T]) bool {
 	f.ctx.end()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	keep := o.keep && !f.void && !c.overtaken(f)
-	waiting := keep && o.fresh && f.callers > 0
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keep := f.keep && !f.void && !f.overtaken()
+	f.have = f.have && (f.err == nil || !f.overtaken())
+	waiting := keep && f.fresh && f.callers > 0
 	switch {
 	case waiting:
 		f.pending.Store(true)
 		f.slot.users++
 	case keep:
-		if e, _, ok := c.look(f.ctx.who); !ok || e.made <= o.entry.made {
-			c.memory.Set(f.ctx.who, o.entry)
+		if e, _, ok := c.look(f.ctx.who); !ok || e.made <= f.entry.made {
+			c.memory.Set(f.ctx.who, f.entry)
 		}
 	}
 	if !waiting && f.slot.flight == f {
 		f.slot.flight = nil
 	}
-	f.outcome, f.down = o, true
+	f.down = true
 	close(f.landed)
-	if keep && o.data != nil {
-		return true
+	toStore := keep && f.data != nil
+	if !toStore {
+		f.over()
 	}
-	c.over(f)
-	return false
+	return toStore
 }
 
 // settle puts the answer into memory, where it isn't there yet.
@@ -334,49 +357,43 @@ func (c *Cache[T]) settle(f *flight[T]) {
 	if !f.pending.CompareAndSwap(true, false) {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.overtaken(f) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.overtaken() {
 		c.memory.Set(f.ctx.who, f.entry)
 	}
 	if f.slot.flight == f {
 		f.slot.flight = nil
 	}
-	c.release(f)
+	f.release()
 }
 
-// end is the last thing that a flight's goroutine does.
-func (c *Cache[T]) end(f *flight[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.over(f)
-}
-
-func (c *Cache[T]) over(f *flight[T]) {
-	c.release(f)
-	c.running--
-	if c.running == 0 && c.idle != nil {
-		close(c.idle)
+// over is the last thing that a flight's goroutine does.
+func (f *flight[T]) over() {
+	f.release()
+	f.running--
+	if f.running == 0 && f.idle != nil {
+		close(f.idle)
 	}
 }
 
-func (c *Cache[T]) whenIdle() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.idle == nil {
-		c.idle = make(chan struct{})
-		if c.running == 0 {
-			close(c.idle)
-		}
-	}
-	return c.idle
-}
-
-func (c *Cache[T]) release(f *flight[T]) {
+func (f *flight[T]) release() {
 	f.slot.users--
 	if f.slot.users == 0 {
-		delete(c.slots, f.ctx.who)
+		delete(f.slots, f.ctx.who)
 	}
 }
 
-func (c *Cache[T]) overtaken(f *flight[T]) bool { return f.epoch != f.slot.epoch }
+func (f *flight[T]) overtaken() bool { return f.epoch != f.slot.epoch }
+
+func (h *shard[T]) whenIdle() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.idle == nil {
+		h.idle = make(chan struct{})
+		if h.running == 0 {
+			close(h.idle)
+		}
+	}
+	return h.idle
+}

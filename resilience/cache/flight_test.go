@@ -34,7 +34,7 @@ func landed(t *testing.T) (*Cache[int], *flight[int]) {
 func TestBetweenLandingAndMemory(t *testing.T) {
 	t.Run("a new caller gets the answer", func(t *testing.T) {
 		c, f := landed(t)
-		c.memory.Set(toLand, entry[int]{made: c.now() - int64(time.Hour), life: time.Hour, keep: 2 * time.Hour, weight: 1})
+		c.memory.Set(toLand, entry[int]{made: c.now() - int64(time.Hour), life: time.Hour, weight: 1})
 		a, err := c.Do(t.Context(), opLand, "k", func(context.Context) (int, error) { return 2, nil })
 		require.NoError(t, err)
 		assert.Equal(t, 1, a.Value, "and not the one that memory still has")
@@ -43,7 +43,7 @@ func TestBetweenLandingAndMemory(t *testing.T) {
 		e, _, ok := c.look(toLand)
 		assert.True(t, ok)
 		assert.Equal(t, 1, e.value)
-		assert.Empty(t, c.slots)
+		assert.Empty(t, f.slots)
 	})
 	t.Run("an invalidation is not undone", func(t *testing.T) {
 		c, f := landed(t)
@@ -56,7 +56,7 @@ func TestBetweenLandingAndMemory(t *testing.T) {
 		assert.Equal(t, 2, ask())
 		c.settle(f)
 		assert.Equal(t, 2, ask())
-		assert.Empty(t, c.slots)
+		assert.Empty(t, f.slots)
 	})
 	t.Run("a caller that leaves does what is left to do", func(t *testing.T) {
 		c, f := landed(t)
@@ -67,6 +67,6 @@ func TestBetweenLandingAndMemory(t *testing.T) {
 		assert.Equal(t, 1, a.Value)
 		_, _, ok := c.look(toLand)
 		assert.True(t, ok)
-		assert.Empty(t, c.slots)
+		assert.Empty(t, f.slots)
 	})
 }

@@ -7,43 +7,19 @@ import (
 	"time"
 )
 
-// load is what a context says of the upstream call that it belongs to.
-type load struct {
-	cache any // a *Cache
-	who   id
-	// caller is the context of the caller that began it, without its end. It may
-	// belong to another load.
-	caller context.Context //nolint:containedctx // it is part of one
-	over   atomic.Bool
-}
-
-type loadKey struct{}
-
-// loading reports whether ctx belongs to a call that is running for that key, or
-// to what such a call asks for.
-func loading(ctx context.Context, cache any, who id) bool {
-	for {
-		l, ok := ctx.Value(loadKey{}).(*load)
-		if !ok {
-			return false
-		}
-		if l.cache == cache && l.who == who && !l.over.Load() {
-			return true
-		}
-		ctx = l.caller
-	}
-}
-
 // loadContext is the context of an upstream call in a goroutine of its own: the
 // values of the caller that began it, and our own deadline. That costs nothing
 // until somebody asks for Done; then it becomes a real context.WithDeadline.
 type loadContext struct {
-	load
-
+	cache    any // a *Cache
+	who      id
+	caller   context.Context //nolint:containedctx // without its end; it may belong to another call
 	deadline time.Time
-	mu       sync.Mutex
-	timed    context.Context //nolint:containedctx // what it becomes
-	cancel   context.CancelFunc
+	over     atomic.Bool
+
+	mu     sync.Mutex
+	timed  context.Context //nolint:containedctx // what it becomes
+	cancel context.CancelFunc
 }
 
 func (l *loadContext) Deadline() (time.Time, bool) { return l.deadline, true }
@@ -60,7 +36,7 @@ func (l *loadContext) Err() error {
 // need a goroutine to watch this one.
 func (l *loadContext) Value(key any) any {
 	if key == (loadKey{}) {
-		return &l.load
+		return l
 	}
 	l.mu.Lock()
 	ctx := l.timed
@@ -91,5 +67,22 @@ func (l *loadContext) end() {
 	l.mu.Unlock()
 	if cancel != nil {
 		cancel()
+	}
+}
+
+type loadKey struct{}
+
+// loading reports whether ctx belongs to a call that is running for that key, or
+// to what such a call asks for.
+func loading(ctx context.Context, cache any, who id) bool {
+	for {
+		l, ok := ctx.Value(loadKey{}).(*loadContext)
+		if !ok {
+			return false
+		}
+		if l.cache == cache && l.who == who && !l.over.Load() {
+			return true
+		}
+		ctx = l.caller
 	}
 }

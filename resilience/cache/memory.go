@@ -14,15 +14,23 @@ type entry[T any] struct {
 	err     error         // the NotFound
 	made    int64         // when the provider gave it, in nanoseconds since Cache.base; negative where it came from the Store
 	life    time.Duration // how long it is fresh, the jitter taken off
-	keep    time.Duration // how long it may be given when stale, from made
 	weight  uint32
 	doubted bool // the provider has since refused the request: who wants this one must ask first
 }
 
 func (e *entry[T]) fresh(now int64) bool          { return e.since(now) < e.life }
-func (e *entry[T]) usable(now int64) bool         { return e.since(now) < e.keep }
 func (e *entry[T]) since(now int64) time.Duration { return time.Duration(now - e.made) }
 func (e *entry[T]) age(now int64) time.Duration   { return max(e.since(now), 0) }
+
+// keep is for how long it may be given, stale ones among them.
+func (e *entry[T]) keep(stale time.Duration) time.Duration {
+	if e.err != nil {
+		return e.life
+	}
+	return e.life + stale
+}
+
+func (c *Cache[T]) usable(e entry[T], now int64) bool { return e.since(now) < e.keep(c.config.Stale) }
 
 // atOnce reports whether a caller gets it without waiting for a new one.
 func (c *Cache[T]) atOnce(e entry[T], now int64) bool {
@@ -31,14 +39,12 @@ func (c *Cache[T]) atOnce(e entry[T], now int64) bool {
 
 // kept makes an entry of a new answer.
 func (c *Cache[T]) kept(v T, now int64) entry[T] {
-	life := c.life(c.config.TTL)
-	return entry[T]{value: v, made: now, life: life, keep: life + c.config.Stale, weight: c.weigh(v)}
+	return entry[T]{value: v, made: now, life: c.life(c.config.TTL), weight: c.weigh(v)}
 }
 
 // missing makes an entry of a NotFound.
 func (c *Cache[T]) missing(err error, now int64) entry[T] {
-	life := c.life(c.config.NegativeTTL)
-	e := entry[T]{err: err, made: now, life: life, keep: life, weight: 1}
+	e := entry[T]{err: err, made: now, life: c.life(c.config.NegativeTTL), weight: 1}
 	if c.config.Weight != nil { // whose unit isn't known, so their number is bounded
 		e.weight = weight(c.config.Size / defaultSize)
 	}
@@ -47,9 +53,6 @@ func (c *Cache[T]) missing(err error, now int64) entry[T] {
 
 // life is a TTL with the jitter taken off.
 func (c *Cache[T]) life(ttl time.Duration) time.Duration {
-	if c.config.Jitter == 0 {
-		return ttl
-	}
 	spread := rand.Float64() * c.config.Jitter * float64(ttl) //nolint:gosec // spreading, not secrecy
 	return max(ttl-time.Duration(spread), 1)
 }
@@ -65,12 +68,12 @@ func (c *Cache[T]) weigh(v T) uint32 {
 func weight(n int) uint32 { return uint32(min(max(n, 1), math.MaxInt32)) }
 
 // newMemory makes the first level.
-func newMemory[T any](size int, base time.Time) (*otter.Cache[id, entry[T]], error) {
+func newMemory[T any](size int, stale time.Duration, base time.Time) (*otter.Cache[id, entry[T]], error) {
 	return otter.New(&otter.Options[id, entry[T]]{
 		MaximumWeight: uint64(size), //nolint:gosec // checked not negative
 		Weigher:       func(_ id, e entry[T]) uint32 { return e.weight },
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[id, entry[T]]) time.Duration {
-			return max(e.Value.keep-e.Value.since(e.SnapshotAtNano), 1)
+			return max(e.Value.keep(stale)-e.Value.since(e.SnapshotAtNano), 1)
 		}),
 		Clock: clock{base},
 	})

@@ -117,6 +117,23 @@ func TestACallerThatIsCancelledGetsNoStaleAnswer(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatWasInvalidatedMeanwhileIsNotGivenAsAStaleOne(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"at the caller's deadline": 10 * time.Second, "when the call fails": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, u := open(t, cache.Config[int64]{TTL: time.Minute, Stale: time.Hour}), &upstream{}
+				ask(t, c, u)
+				time.Sleep(2 * time.Minute)
+				time.AfterFunc(time.Second, func() { assert.NoError(t, c.Invalidate(t.Context(), opRead, "k")) })
+				u.takes, u.err = 20*time.Second, errBad
+				_, err := within(t, c, patience, u.answer)
+				assert.Error(t, err)
+				settle(t, c)
+			})
+		})
+	}
+}
+
 func TestTheBreakerInsideLearnsWhatBecameOfACallThatNobodyWaitsFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hangs atomic.Bool
