@@ -67,8 +67,7 @@ type Config[T any] struct {
 	// zero means that callers always wait.
 	Revalidate time.Duration
 	// NegativeTTL is how long a NotFound is kept, in memory alone, and given as the
-	// same error. Zero means not at all. It counts for one in Size, and where Weight
-	// is set for a 10,000th of Size.
+	// same error. Zero means not at all. Beside a Weight it weighs a 10,000th of Size.
 	NegativeTTL time.Duration
 	// LoadTimeout limits one upstream call: then its context ends, and later callers
 	// don't wait for it any more. Zero means 30 s.
@@ -90,9 +89,8 @@ type Config[T any] struct {
 	Store Store
 	// StoreTimeout limits one call of the Store. Zero means 100 ms.
 	StoreTimeout time.Duration
-	// Version is part of the key of what is in the Store. Change it when the
-	// meaning or the encoding of T changes: what was stored under another version
-	// is not seen, and old and new processes can run side by side.
+	// Version is part of the key of what is in the Store. Change it with the meaning
+	// or the encoding of T, and old and new processes can run side by side.
 	Version string
 	// Encode and Decode turn a value into bytes and back. Nil means JSON.
 	Encode func(T) ([]byte, error)

@@ -121,7 +121,7 @@ func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T
 		f = c.begin(ctx, h, who, e, ok)
 		f.slot.flight, f.due = f, now+int64(c.config.LoadTimeout)
 		f.ctx.deadline = c.base.Add(time.Duration(f.due))
-		go c.fly(f, fn)
+		go c.fly(&f.ctx, f, fn) //nolint:contextcheck // it has the values of ctx
 	} else if !atOnce {
 		c.stats.joined.Add(1)
 	}
@@ -146,7 +146,7 @@ func (c *Cache[T]) begin(ctx context.Context, h *shard[T], who id, old entry[T],
 	}
 	h.running++
 	return &flight[T]{
-		shard: h, slot: s, epoch: s.epoch, old: old, has: has && old.err == nil, landed: make(chan struct{}),
+		shard: h, slot: s, epoch: s.epoch, old: old, has: has, landed: make(chan struct{}),
 		ctx: loadContext{cache: c, who: who, caller: context.WithoutCancel(ctx)},
 	}
 }
@@ -225,7 +225,7 @@ func (c *Cache[T]) result(f *flight[T]) (resilience.Answer[T], error) {
 	case f.err != nil && !f.have:
 		return resilience.Answer[T]{}, f.err
 	case f.err != nil:
-		return c.stale(&f.entry, f.err), nil
+		return c.stale(&f.entry, f.err), nil //nolint:nilerr // it is in the answer
 	case f.fresh:
 		return c.answer(&f.entry, f.entry.made), nil
 	}
@@ -234,17 +234,17 @@ func (c *Cache[T]) result(f *flight[T]) (resilience.Answer[T], error) {
 
 // fly is the goroutine of a flight. Callers have their answer before the Store
 // has it.
-func (c *Cache[T]) fly(f *flight[T], fn func(context.Context) (T, error)) {
+func (c *Cache[T]) fly(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) {
 	returned := false
 	defer func() { // even where fn ends this goroutine
 		if !returned {
 			f.outcome = c.crashed(f, recover())
 		}
 		if c.land(f) {
-			c.deliver(&f.ctx, f)
+			c.deliver(ctx, f)
 		}
 	}()
-	f.outcome = c.fill(&f.ctx, f, fn)
+	f.outcome = c.fill(ctx, f, fn)
 	returned = true
 }
 
@@ -271,8 +271,8 @@ func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Conte
 			c.stats.storeHits.Add(1)
 			return outcome[T]{entry: f.old, have: true, keep: f.newer}
 		}
-		if err := ctx.Err(); err != nil { // all have left meanwhile
-			return outcome[T]{err: err}
+		if err := ctx.Err(); err != nil { // all have left, or the time is over
+			return c.failed(f, c.now(), err)
 		}
 	}
 	c.stats.upstream.Add(1)
@@ -295,7 +295,7 @@ func (c *Cache[T]) failed(f *flight[T], now int64, err error) outcome[T] {
 		err = &fault.Error{Kind: kind, Op: f.ctx.who.op, Err: fmt.Errorf("cache: no answer within %v: %w", c.config.LoadTimeout, err)}
 	}
 	o := outcome[T]{entry: f.old, keep: f.newer, err: err}
-	switch kind { //nolint:exhaustive // the others are the provider's, or unknown
+	switch kind {
 	case fault.NotFound, fault.Invalid, fault.Conflict, fault.Rejected: // an old answer would hide what is wrong with the request
 		if e, _ := fault.As(err); kind == fault.NotFound && c.config.NegativeTTL > 0 && (e == nil || !e.Local) {
 			o.entry, o.keep = c.missing(err, now), true

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -68,5 +69,19 @@ func TestBetweenLandingAndMemory(t *testing.T) {
 		_, _, ok := c.look(toLand)
 		assert.True(t, ok)
 		assert.Empty(t, f.slots)
+	})
+}
+
+// Where a NotFound is kept for a nanosecond, a caller may find it that old.
+func TestANotFoundThatHasExpiredIsNoStaleAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New(Config[int]{TTL: time.Hour, Stale: time.Hour, Revalidate: time.Hour, NegativeTTL: 1})
+		require.NoError(t, err)
+		c.memory.Set(toLand, entry[int]{err: fault.NotFound, made: c.now() - 1, life: 1, weight: 1})
+		_, _, ok := c.look(toLand)
+		require.True(t, ok)
+		a, err := c.Do(t.Context(), opLand, "k", func(context.Context) (int, error) { return 0, fault.New(fault.Unavailable, nil) })
+		assert.ErrorIs(t, err, fault.Unavailable)
+		assert.Zero(t, a)
 	})
 }

@@ -16,10 +16,9 @@ type loadContext struct {
 	caller   context.Context //nolint:containedctx // without its end; it may belong to another call
 	deadline time.Time
 	over     atomic.Bool
-
-	mu     sync.Mutex
-	timed  context.Context //nolint:containedctx // what it becomes
-	cancel context.CancelFunc
+	mu       sync.Mutex
+	timed    context.Context //nolint:containedctx // what it becomes
+	cancel   context.CancelFunc
 }
 
 func (l *loadContext) Deadline() (time.Time, bool) { return l.deadline, true }
@@ -75,14 +74,9 @@ type loadKey struct{}
 // loading reports whether ctx belongs to a call that is running for that key, or
 // to what such a call asks for.
 func loading(ctx context.Context, cache any, who id) bool {
-	for {
-		l, ok := ctx.Value(loadKey{}).(*loadContext)
-		if !ok {
-			return false
-		}
-		if l.cache == cache && l.who == who && !l.over.Load() {
-			return true
-		}
-		ctx = l.caller
+	l, ok := ctx.Value(loadKey{}).(*loadContext)
+	if !ok {
+		return false
 	}
+	return l.cache == cache && l.who == who && !l.over.Load() || loading(l.caller, cache, who) //nolint:contextcheck // what lies around it
 }

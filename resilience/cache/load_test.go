@@ -65,6 +65,22 @@ func TestACallThatNeverEndsBlocksItsKeyNoLongerThanItsLimit(t *testing.T) {
 	}
 }
 
+func TestTheStoreIsWithinTheLimitToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, u := newStore(), &upstream{}
+		c := open(t, cache.Config[int64]{TTL: time.Minute, Stale: time.Hour, LoadTimeout: time.Second, Store: s, StoreTimeout: 10 * time.Second})
+		ask(t, c, u)
+		settle(t, c)
+		time.Sleep(2 * time.Minute)
+		s.do(func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() })
+		a := ask(t, c, u)
+		assert.True(t, a.Stale)
+		assert.ErrorContains(t, a.Err, "within 1s")
+		assert.EqualValues(t, 1, u.calls.Load())
+		settle(t, c)
+	})
+}
+
 func TestACallThatIgnoresItsLimitKeepsOnlyThoseWhoWaitForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, u := open(t, cache.Config[int64]{}), &upstream{}
@@ -77,7 +93,7 @@ func TestACallThatIgnoresItsLimitKeepsOnlyThoseWhoWaitForIt(t *testing.T) {
 		time.Sleep(29 * time.Second)
 		_, err := within(t, c, time.Second-1, u.answer)
 		assert.ErrorIs(t, err, fault.Canceled)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		assert.EqualValues(t, 1, ask(t, c, u).Value, "after 30 s it is joined by nobody")
 		wg.Wait()
 		assert.EqualValues(t, 1, ask(t, c, u).Value, "and what it brings replaces nothing")
@@ -92,12 +108,11 @@ func TestTheContextOfACallIsLikeAnyOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := open(t, cache.Config[int64]{LoadTimeout: time.Minute})
 		caller, cancel := context.WithCancelCause(context.WithValue(t.Context(), callerKey{}, 1))
-		var kept, child context.Context
+		seen := make(chan context.Context, 2)
 		_, err := c.Do(caller, opRead, "k", func(ctx context.Context) (int64, error) {
 			assert.NoError(t, ctx.Err())
 			before := runtime.NumGoroutine()
-			var stop context.CancelFunc
-			child, stop = context.WithTimeout(ctx, time.Hour)
+			child, stop := context.WithTimeout(ctx, time.Hour)
 			t.Cleanup(stop)
 			assert.Equal(t, before, runtime.NumGoroutine(), "a child costs no goroutine")
 			for _, c := range []context.Context{ctx, child} {
@@ -106,11 +121,13 @@ func TestTheContextOfACallIsLikeAnyOther(t *testing.T) {
 				assert.Equal(t, time.Minute, time.Until(deadline))
 				assert.Equal(t, 1, c.Value(callerKey{}))
 			}
-			kept = ctx
+			seen <- ctx
+			seen <- child
 			return 1, nil
 		})
 		require.NoError(t, err)
-		for _, c := range []context.Context{kept, child} {
+		for range 2 {
+			c := <-seen
 			<-c.Done()
 			assert.ErrorIs(t, c.Err(), context.Canceled, "what the call has left behind is cancelled with its end")
 			assert.ErrorIs(t, context.Cause(c), context.Canceled)
@@ -119,12 +136,13 @@ func TestTheContextOfACallIsLikeAnyOther(t *testing.T) {
 		_, _ = c.Do(caller, opRead, "l", func(ctx context.Context) (int64, error) {
 			cancel(errBad)
 			assert.NoError(t, context.Cause(ctx), "the caller's end is the caller's")
-			kept = ctx
+			seen <- ctx
 			return 1, nil
 		})
 		settle(t, c)
-		assert.ErrorIs(t, kept.Err(), context.Canceled)
-		<-kept.Done()
+		late := <-seen
+		assert.ErrorIs(t, late.Err(), context.Canceled)
+		<-late.Done()
 	})
 }
 
@@ -207,10 +225,10 @@ func TestACallThatAsksForItsOwnKeyIsRefused(t *testing.T) {
 	})
 	t.Run("when it is over", func(t *testing.T) {
 		c = open(t, cache.Config[int64]{TTL: 1})
-		var kept context.Context
-		_, err := c.Do(t.Context(), opRead, "k", func(ctx context.Context) (int64, error) { kept = ctx; return 1, nil })
+		seen := make(chan context.Context, 1)
+		_, err := c.Do(t.Context(), opRead, "k", func(ctx context.Context) (int64, error) { seen <- ctx; return 1, nil })
 		require.NoError(t, err)
-		_, err = again(context.WithoutCancel(kept))
+		_, err = again(context.WithoutCancel(<-seen))
 		assert.NoError(t, err)
 	})
 }

@@ -322,7 +322,8 @@ func TestNoCallerGoesBackToAnOlderAnswer(t *testing.T) {
 						if !assert.NoError(t, err) || !assert.GreaterOrEqual(t, a.Value, before) {
 							return
 						}
-						for n := newest.Load(); a.Value > n && !newest.CompareAndSwap(n, a.Value); n = newest.Load() {
+						for n := newest.Load(); a.Value > n; n = newest.Load() {
+							newest.CompareAndSwap(n, a.Value)
 						}
 					}
 				})
