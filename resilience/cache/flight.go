@@ -51,14 +51,11 @@ type flight[T any] struct {
 	has      bool     // old is something
 	newer    bool     // old came from the Store, and memory hasn't got it
 
-	landed     chan struct{}
-	down       bool        // landed is closed; guarded by mu
-	pending    atomic.Bool // a caller has yet to put the answer into memory
-	outcome[T]             // is read when landed is closed, or down
-}
+	landed  chan struct{}
+	down    bool        // landed is closed; guarded by mu
+	pending atomic.Bool // a caller has yet to put the answer into memory
 
-// outcome is what became of a flight.
-type outcome[T any] struct {
+	// What became of it: set by the flight's goroutine, and read once it has landed.
 	entry entry[T]
 	have  bool   // callers get entry, though it is perhaps an old one
 	keep  bool   // memory gets it
@@ -168,7 +165,7 @@ func (c *Cache[T]) alone(ctx context.Context, who id, fn func(context.Context) (
 			go c.deliver(ctx, f)
 		}
 	}()
-	f.outcome = c.fill(context.WithValue(ctx, loadKey{}, &f.ctx), f, fn)
+	c.fill(context.WithValue(ctx, loadKey{}, &f.ctx), f, fn)
 	f.have = f.err == nil // a stale answer is for the outermost to give
 	returned = true
 	return c.result(f)
@@ -238,13 +235,13 @@ func (c *Cache[T]) fly(ctx context.Context, f *flight[T], fn func(context.Contex
 	returned := false
 	defer func() { // even where fn ends this goroutine
 		if !returned {
-			f.outcome = c.crashed(f, recover())
+			c.crashed(f, recover())
 		}
 		if c.land(f) {
 			c.deliver(ctx, f)
 		}
 	}()
-	f.outcome = c.fill(ctx, f, fn)
+	c.fill(ctx, f, fn)
 	returned = true
 }
 
@@ -258,69 +255,77 @@ func (c *Cache[T]) deliver(ctx context.Context, f *flight[T]) {
 	_ = protect(func() error { c.send(context.WithoutCancel(ctx), f); return nil })
 }
 
-// fill asks the Store, then fn.
-func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) outcome[T] {
-	if c.store != nil {
-		// A Group inside must be the first to see ctx's deadline.
-		if e, ok := c.load(context.WithoutCancel(ctx), f.ctx.who); ok && (!f.has || e.made > f.old.made) {
-			f.mu.Lock()
-			f.old, f.has, f.newer = e, true, true
-			f.mu.Unlock()
-		}
-		if f.has && f.old.fresh(c.now()) {
-			c.stats.storeHits.Add(1)
-			return outcome[T]{entry: f.old, have: true, keep: f.newer}
-		}
-		if err := ctx.Err(); err != nil { // all have left, or the time is over
-			return c.failed(f, c.now(), err)
-		}
+// fill asks the Store, then fn. It and what it calls for a new answer use little of
+// the stack: see land.
+func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) {
+	if c.store != nil && c.found(ctx, f) {
+		return
 	}
 	c.stats.upstream.Add(1)
 	value, err := fn(ctx)
-	now := c.now()
 	if err != nil {
 		c.stats.failed.Add(1)
-		return c.failed(f, now, err)
+		c.failed(f, err)
+		return
 	}
-	o := outcome[T]{entry: c.kept(value, now), have: true, keep: true, fresh: true}
-	o.data = c.encoded(f.ctx.who, o.entry)
-	return o
+	f.entry, f.have, f.keep, f.fresh = c.kept(value), true, true, true
+	if c.store != nil {
+		f.data = c.encoded(f)
+	}
 }
 
-// failed is the outcome where fn has returned an error.
-func (c *Cache[T]) failed(f *flight[T], now int64, err error) outcome[T] {
-	kind := fault.KindOf(err)
+// found asks the Store, and reports whether fn need not be asked.
+func (c *Cache[T]) found(ctx context.Context, f *flight[T]) bool {
+	// A Group inside must be the first to see ctx's deadline.
+	if e, ok := c.load(context.WithoutCancel(ctx), f.ctx.who); ok && (!f.has || e.made > f.old.made) {
+		f.mu.Lock()
+		f.old, f.has, f.newer = e, true, true
+		f.mu.Unlock()
+	}
+	if f.has && f.old.fresh(c.now()) {
+		c.stats.storeHits.Add(1)
+		f.entry, f.have, f.keep = f.old, true, f.newer
+		return true
+	}
+	if err := ctx.Err(); err != nil { // all have left, or the time is over
+		c.failed(f, err)
+		return true
+	}
+	return false
+}
+
+// failed sets what callers get of an error.
+func (c *Cache[T]) failed(f *flight[T], err error) {
+	now, kind := c.now(), fault.KindOf(err)
 	if f.due > 0 && now >= f.due && (kind == fault.Canceled || kind == fault.Uncertain) { // by our limit, and not by a caller
 		kind = fault.Uncertain
 		err = &fault.Error{Kind: kind, Op: f.ctx.who.op, Err: fmt.Errorf("cache: no answer within %v: %w", c.config.LoadTimeout, err)}
 	}
-	o := outcome[T]{entry: f.old, keep: f.newer, err: err}
+	f.entry, f.keep, f.err = f.old, f.newer, err
 	switch kind {
 	case fault.NotFound, fault.Invalid, fault.Conflict, fault.Rejected: // an old answer would hide what is wrong with the request
 		if e, _ := fault.As(err); kind == fault.NotFound && c.config.NegativeTTL > 0 && (e == nil || !e.Local) {
-			o.entry, o.keep = c.missing(err, now), true
+			f.entry, f.keep = c.missing(err, now), true
 			break
 		}
-		o.entry.doubted, o.keep = true, f.has
+		f.entry.doubted, f.keep = true, f.has
 	case fault.Canceled:
 	default:
-		o.have = f.has && c.usable(f.old, now)
+		f.have = f.has && c.usable(f.old, now)
 	}
-	return o
 }
 
-// crashed is the outcome where fn has not returned.
-func (c *Cache[T]) crashed(f *flight[T], value any) outcome[T] {
+// crashed is failed where fn has not returned.
+func (c *Cache[T]) crashed(f *flight[T], value any) {
 	c.stats.panicked.Add(1)
-	o := outcome[T]{entry: f.old, keep: f.has, exit: value == nil}
-	o.entry.doubted = true
+	f.entry, f.keep, f.exit = f.old, f.has, value == nil
+	f.entry.doubted = true
 	if value != nil {
-		o.panic = panicOf(value)
+		f.panic = panicOf(value)
 	}
-	return o
 }
 
-// land hands the outcome to all who wait, and reports whether the Store is to have
+// land hands what fill has set to all who wait, and reports whether the Store is to have
 // it. It is kept unless an invalidation has overtaken it. A new answer is put into
 // memory by one of those who wait: in the flight's own goroutine the stack would
 // have to grow for it, which costs as much as the rest of the flight.

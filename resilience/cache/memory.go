@@ -38,8 +38,8 @@ func (c *Cache[T]) atOnce(e entry[T], now int64) bool {
 }
 
 // kept makes an entry of a new answer.
-func (c *Cache[T]) kept(v T, now int64) entry[T] {
-	return entry[T]{value: v, made: now, life: c.life(c.config.TTL), weight: c.weigh(v)}
+func (c *Cache[T]) kept(v T) entry[T] {
+	return entry[T]{value: v, made: c.now(), life: c.life(c.config.TTL), weight: c.weigh(v)}
 }
 
 // missing makes an entry of a NotFound.

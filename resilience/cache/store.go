@@ -144,20 +144,17 @@ func (c *Cache[T]) load(ctx context.Context, who id) (entry[T], bool) {
 }
 
 // encoded is what the Store gets, nil where it gets nothing.
-func (c *Cache[T]) encoded(who id, e entry[T]) []byte {
-	if c.store == nil {
-		return nil
-	}
+func (c *Cache[T]) encoded(f *flight[T]) []byte {
 	var payload []byte
 	err := protect(func() (err error) {
-		payload, err = c.config.Encode(e.value)
+		payload, err = c.config.Encode(f.entry.value)
 		return err
 	})
 	if err != nil {
-		c.config.OnStoreError(who.op, fmt.Errorf("cache: encoding: %w", err))
+		c.config.OnStoreError(f.ctx.who.op, fmt.Errorf("cache: encoding: %w", err))
 		return nil
 	}
-	return seal(envelope{time.Now(), e.life, payload})
+	return seal(envelope{time.Now(), f.entry.life, payload})
 }
 
 func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
