@@ -228,11 +228,10 @@ func refusal(op resilience.Op, k fault.Kind, err error) error {
 }
 
 func (c *Cache[T]) check(ctx context.Context, op resilience.Op) error {
-	repeatable := c.config.Repeatable && (op.Safety == fault.Idempotent || op.Safety == fault.AtLeastOnce)
 	switch {
 	case op.Name == "":
 		return refusal(op, fault.Invalid, errors.New("cache: the operation has no name"))
-	case op.Safety != fault.Read && !repeatable:
+	case op.Safety != fault.Read && (!c.config.Repeatable || op.Safety != fault.Idempotent && op.Safety != fault.AtLeastOnce):
 		return refusal(op, fault.Invalid, fmt.Errorf("cache: an operation that is %v is not cached here", op.Safety))
 	case ctx.Err() != nil:
 		return refusal(op, fault.Canceled, ctx.Err())
