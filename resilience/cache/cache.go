@@ -28,8 +28,8 @@
 //   - A function that asks for its own key gets an error: it would wait for itself.
 //   - A value is handed to many callers: it must not be changed, unless [Config.Clone]
 //     makes a copy for each.
-//   - Inside another Group's attempt of the same operation a call is joined by none
-//     and gets no stale answer: both are for the outermost Client to do.
+//   - Where a Client with a Cache is a member of another Client, a call is joined by
+//     none and gets no stale answer: both are for the outermost Client to do.
 //   - A Store that is down, slow or gives garbage fails no call.
 package cache
 

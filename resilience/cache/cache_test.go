@@ -749,20 +749,36 @@ func ExampleCache_Do() {
 
 // A Client inside a Client.
 
-type bank = func(context.Context) (int64, error)
+type bank func(context.Context) (int64, error)
+
+// asker is a provider, or a Client that shows which Group it is made of.
+type asker interface {
+	ask(ctx context.Context) (int64, error)
+}
+
+func (b bank) ask(ctx context.Context) (int64, error) { return b(ctx) }
+
+type client struct {
+	bank
+	of *resilience.Group[bank]
+}
+
+func (c client) Control() *resilience.Control { return c.of.Control }
 
 // nested is a Group whose first member is a Client made of a Group and a Cache.
 func nested(t *testing.T, c *cache.Cache[int64], inside, beside bank) func() (int64, error) {
 	t.Helper()
 	inner, err := resilience.New(resilience.Default, []resilience.Member[bank]{{Name: "a", Provider: inside}, {Name: "b", Provider: inside}})
 	require.NoError(t, err)
-	client := func(ctx context.Context) (int64, error) {
+	made := client{func(ctx context.Context) (int64, error) {
 		a, err := c.Do(ctx, opRead, "k", func(ctx context.Context) (int64, error) { return callBank(ctx, inner) })
 		return a.Value, err
-	}
-	outer, err := resilience.New(resilience.Default, []resilience.Member[bank]{{Name: "client", Provider: client}, {Name: "beside", Provider: beside}})
+	}, inner}
+	outer, err := resilience.New(resilience.Default, []resilience.Member[asker]{{Name: "client", Provider: made}, {Name: "beside", Provider: beside}})
 	require.NoError(t, err)
-	return func() (int64, error) { return callBank(t.Context(), outer) }
+	return func() (int64, error) {
+		return resilience.Do(t.Context(), outer, opRead, func(ctx context.Context, a asker) (int64, error) { return a.ask(ctx) })
+	}
 }
 
 func callBank(ctx context.Context, g *resilience.Group[bank]) (int64, error) {
