@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"math"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func FuzzUnseal(f *testing.F) {
 func FuzzDecoded(f *testing.F) {
 	c, err := New(Config[map[string]any]{TTL: time.Minute, Stale: time.Hour, Store: nothing{}})
 	require.NoError(f, err)
-	for _, at := range []time.Time{time.Now(), time.Unix(0, 0), time.Now().Add(time.Hour), time.Unix(1<<40, 0)} {
+	for _, at := range []time.Time{time.Now(), time.Unix(0, 0), time.Now().Add(time.Hour), time.Unix(1<<40, 0), time.Unix(0, math.MinInt64)} {
 		for _, payload := range []string{`{}`, `{"a":[1,null]}`, `[]`, `{"a"`, "\xff"} {
 			f.Add(at.UnixNano(), int64(time.Hour), []byte(payload))
 		}
@@ -58,7 +59,7 @@ func FuzzDecoded(f *testing.F) {
 		now := c.now()
 		assert.LessOrEqual(t, e.made, now, "nothing comes from the future")
 		assert.LessOrEqual(t, e.life, time.Minute)
-		assert.False(t, e.usable(now+int64(time.Hour+time.Minute)))
+		assert.False(t, c.usable(e, now+int64(time.Hour+time.Minute)))
 	})
 }
 

@@ -2,41 +2,66 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
+	"hash/maphash"
 	"runtime"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
 )
+
+// shard has the flights of some ids, so that not all calls wait for one lock.
+type shard[T any] struct {
+	mu      sync.Mutex
+	slots   map[id]*slot[T]
+	running int           // goroutines
+	idle    chan struct{} // closed when none runs; nil where no Close waits
+}
+
+func (c *Cache[T]) shard(who id) *shard[T] {
+	h := maphash.String(c.seed, who.tenant) + maphash.String(c.seed, who.key)
+	return &c.shards[h%uint64(len(c.shards))]
+}
 
 // slot is what the flights of one id have in common. It exists while there is one.
 type slot[T any] struct {
 	flight *flight[T] // that new callers join; nil where they must not
 	epoch  int        // counts invalidations
-	users  int        // flights
+	users  int        // what still needs the slot
 }
 
 // flight is one upstream call with all who wait for it.
 type flight[T any] struct {
-	who    id
-	slot   *slot[T]
-	cancel context.CancelFunc
-	epoch  int // of the slot when it began
+	*shard[T]
+	slot  *slot[T]
+	epoch int // of the slot when it began
+	ctx   loadContext
+	due   int64 // when ctx ends; zero where the caller's is used instead
 
-	// Guarded by Cache.mu.
-	callers int
-	left    bool // by all callers: nobody wants what it brings
+	// Guarded by mu; the last three are written by the flight's goroutine.
+	callers  int
+	detached bool     // it goes on without callers
+	void     bool     // nobody wants what it brings: it isn't kept
+	old      entry[T] // what there was before it
+	has      bool     // old is something
+	newer    bool     // old came from the Store, and memory hasn't got it
 
-	landed chan struct{}
-	// What follows is written before landed is closed, and read after.
-	down  bool // the same under Cache.mu
+	landed  chan struct{}
+	down    bool        // landed is closed; guarded by mu
+	pending atomic.Bool // a caller has yet to put the answer into memory
+
+	// What became of it: set by the flight's goroutine, and read once it has landed.
 	entry entry[T]
-	have  bool  // entry is something, though perhaps an old one
-	newer bool  // entry is newer than what memory had
-	fresh bool  // entry came from fn
-	err   error // fn's
+	have  bool   // callers get entry, though it is perhaps an old one
+	keep  bool   // memory gets it
+	fresh bool   // it came from fn
+	data  []byte // what the Store gets
+	err   error  // fn's
 	panic *Panic
 	exit  bool // fn ended its goroutine
 }
@@ -65,239 +90,315 @@ func panicOf(value any) *Panic {
 	return &Panic{Value: value, Stack: debug.Stack()}
 }
 
-// join returns the flight to wait for, or none and the entry that has come in
-// since the caller looked.
-func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T, error)) (*flight[T], entry[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.slots[who]
-	if s != nil && s.flight != nil {
-		s.flight.callers++
-		c.stats.joined.Add(1)
-		return s.flight, entry[T]{}
+// join returns the flight to wait for, or none and what the caller gets at once,
+// which may be a stale answer.
+func (c *Cache[T]) join(ctx context.Context, who id, fn func(context.Context) (T, error)) (*flight[T], entry[T], bool) {
+	h := c.shard(who)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var f *flight[T]
+	if s := h.slots[who]; s != nil {
+		f = s.flight
 	}
-	e, now, ok := c.memory.get(who)
+	if f != nil && f.down {
+		return nil, f.entry, false
+	}
+	e, now, ok := c.look(who)
 	if ok && e.fresh(now) {
-		return nil, e
+		return nil, e, false
 	}
-	f := c.begin(who)
-	f.callers, f.entry, f.have = 1, e, ok
-	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // fly calls it
-	f.slot.flight = f
-	go c.fly(ctx, f, fn)
-	return f, entry[T]{}
+	if !ok {
+		now = c.now()
+	}
+	if f != nil && now >= f.due { // its context has ended, and it hasn't
+		f.void, f = true, nil
+	}
+	atOnce := ok && c.atOnce(e, now)
+	if f == nil {
+		f = c.begin(ctx, h, who, e, ok)
+		f.slot.flight, f.due = f, now+int64(c.config.LoadTimeout)
+		f.ctx.deadline = c.base.Add(time.Duration(f.due))
+		go c.fly(&f.ctx, f, fn) //nolint:contextcheck // it has the values of ctx
+	} else if !atOnce {
+		c.stats.joined.Add(1)
+	}
+	if atOnce {
+		f.detached = true
+		return nil, e, true
+	}
+	f.callers++
+	return f, entry[T]{}, false
 }
 
-// begin makes a flight that nobody has joined yet. It must be ended.
-func (c *Cache[T]) begin(who id) *flight[T] {
-	s := c.slots[who]
+// begin makes a flight that nobody has joined yet. It must land and end.
+func (c *Cache[T]) begin(ctx context.Context, h *shard[T], who id, old entry[T], has bool) *flight[T] {
+	s := h.slots[who]
 	if s == nil {
 		s = &slot[T]{}
-		c.slots[who] = s
+		h.slots[who] = s
 	}
 	s.users++
-	c.running++
-	return &flight[T]{who: who, slot: s, epoch: s.epoch, landed: make(chan struct{})}
+	if h.running == 0 {
+		h.idle = nil
+	}
+	h.running++
+	return &flight[T]{
+		shard: h, slot: s, epoch: s.epoch, old: old, has: has, landed: make(chan struct{}),
+		ctx: loadContext{cache: c, who: who, caller: context.WithoutCancel(ctx)},
+	}
 }
 
 // alone makes the call in the caller's goroutine and under its own context, which
 // a Group inside must see: it is an attempt of the Group around it.
-func (c *Cache[T]) alone(ctx context.Context, who id, fn func(context.Context) (T, error)) (Answer[T], error) {
-	c.mu.Lock()
-	f := c.begin(who)
-	c.mu.Unlock()
-	var data []byte
+func (c *Cache[T]) alone(ctx context.Context, who id, fn func(context.Context) (T, error)) (resilience.Answer[T], error) {
+	h := c.shard(who)
+	h.mu.Lock()
+	old, _, has := c.look(who)
+	f := c.begin(ctx, h, who, old, has)
+	h.mu.Unlock()
 	returned := false
 	defer func() {
 		if !returned {
 			c.stats.panicked.Add(1)
 		}
-		if data == nil {
-			c.end(f)
-			return
+		if c.land(f) {
+			go c.deliver(ctx, f)
 		}
-		go c.deliver(ctx, f, data)
 	}()
-	data = c.fill(ctx, f, fn)
-	if !c.land(f) {
-		data = nil
-	}
+	c.fill(context.WithValue(ctx, loadKey{}, &f.ctx), f, fn)
+	f.have = f.err == nil // a stale answer is for the outermost to give
 	returned = true
-	if f.err != nil { // a stale answer is for the outermost to give
-		return Answer[T]{}, f.err
-	}
 	return c.result(f)
 }
 
-// leave is a caller's whose own context has ended. The last one ends the flight.
-func (c *Cache[T]) leave(f *flight[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// wait is a caller's, until the flight has landed or its own context has ended.
+func (c *Cache[T]) wait(ctx context.Context, f *flight[T]) (resilience.Answer[T], error) {
+	select {
+	case <-f.landed:
+	case <-ctx.Done():
+		if old, stale, left := c.leave(ctx, f); left {
+			why := &fault.Error{Kind: fault.Canceled, Op: f.ctx.who.op, Err: ctx.Err()}
+			if stale {
+				return c.stale(&old, why), nil
+			}
+			return resilience.Answer[T]{}, why
+		}
+	}
+	c.settle(f)
+	return c.result(f)
+}
+
+// leave is a caller's whose own context has ended, where the flight hasn't landed.
+// At its deadline an old answer is given and the flight goes on. Else the last one
+// ends the flight.
+func (c *Cache[T]) leave(ctx context.Context, f *flight[T]) (old entry[T], stale, left bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down {
+		return old, false, false
+	}
 	f.callers--
-	if f.callers > 0 || f.down {
-		return
+	if f.has && !f.overtaken() && c.usable(f.old, c.now()) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		f.detached = true
+		return f.old, true, true
 	}
-	f.left = true
-	if f.slot.flight == f {
-		f.slot.flight = nil
+	if f.callers == 0 && !f.detached {
+		f.void = true
+		if f.slot.flight == f {
+			f.slot.flight = nil
+		}
+		f.ctx.end()
 	}
-	f.cancel()
+	return old, false, true
 }
 
 // result is what a caller that has waited gets.
-func (c *Cache[T]) result(f *flight[T]) (Answer[T], error) {
+func (c *Cache[T]) result(f *flight[T]) (resilience.Answer[T], error) {
 	switch {
 	case f.panic != nil:
 		panic(f.panic)
 	case f.exit:
 		runtime.Goexit()
 	case f.err != nil && !f.have:
-		return Answer[T]{}, f.err
+		return resilience.Answer[T]{}, f.err
 	case f.err != nil:
-		c.stats.stale.Add(1)
-		return c.answer(f.entry, c.now(), f.err), nil //nolint:nilerr // it is in the answer
+		return c.stale(&f.entry, f.err), nil //nolint:nilerr // it is in the answer
 	case f.fresh:
-		return c.answer(f.entry, f.entry.made, nil), nil
+		return c.answer(&f.entry, f.entry.made), nil
 	}
-	return c.answer(f.entry, c.now(), nil), nil
+	return c.answer(&f.entry, c.now()), nil
 }
 
 // fly is the goroutine of a flight. Callers have their answer before the Store
 // has it.
 func (c *Cache[T]) fly(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) {
-	var data []byte
+	returned := false
 	defer func() { // even where fn ends this goroutine
-		f.cancel()
-		if data == nil {
-			c.end(f)
-			return
+		if !returned {
+			c.crashed(f, recover())
 		}
-		c.deliver(ctx, f, data)
+		if c.land(f) {
+			c.deliver(ctx, f)
+		}
 	}()
-	data = c.fetch(ctx, f, fn)
+	c.fill(ctx, f, fn)
+	returned = true
 }
 
 // deliver puts the answer into the Store, whoever has left meanwhile.
-func (c *Cache[T]) deliver(ctx context.Context, f *flight[T], data []byte) {
-	defer c.end(f)
-	_ = protect(func() error { c.send(context.WithoutCancel(ctx), f, data); return nil })
-}
-
-// fetch gets the answer and lands, however fn ends. It returns what is for the
-// Store.
-func (c *Cache[T]) fetch(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) (data []byte) {
-	returned := false
+func (c *Cache[T]) deliver(ctx context.Context, f *flight[T]) {
 	defer func() {
-		if !returned {
-			c.stats.panicked.Add(1)
-			if value := recover(); value != nil {
-				f.panic = panicOf(value)
-			} else {
-				f.exit = true
-			}
-		}
-		if !c.land(f) {
-			data = nil
-		}
+		f.mu.Lock()
+		f.over()
+		f.mu.Unlock()
 	}()
-	data = c.fill(ctx, f, fn)
-	returned = true
-	return data
+	_ = protect(func() error { c.send(context.WithoutCancel(ctx), f); return nil })
 }
 
-// fill asks the Store, then fn.
-func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) []byte {
-	// A Group inside must be the first to see ctx's deadline.
-	if e, ok := c.load(context.WithoutCancel(ctx), f.who); ok && (!f.have || e.made > f.entry.made) {
-		f.entry, f.have, f.newer = e, true, true
-	}
-	if f.have && f.entry.fresh(c.now()) {
-		c.stats.storeHits.Add(1)
-		return nil
-	}
-	if err := ctx.Err(); err != nil { // all have left meanwhile
-		f.err, f.have = err, false
-		return nil
+// fill asks the Store, then fn. It and what it calls for a new answer use little of
+// the stack: see land.
+func (c *Cache[T]) fill(ctx context.Context, f *flight[T], fn func(context.Context) (T, error)) {
+	if c.store != nil && c.found(ctx, f) {
+		return
 	}
 	c.stats.upstream.Add(1)
 	value, err := fn(ctx)
-	now := c.now()
 	if err != nil {
 		c.stats.failed.Add(1)
-		f.err = err
-		f.have = f.have && f.entry.usable(now) && !ofRequest(err)
-		return nil
+		c.failed(f, err)
+		return
 	}
-	life := c.life()
-	f.entry = entry[T]{value: value, made: now, life: life, keep: life + c.config.Stale, weight: c.weigh(value)}
-	f.have, f.newer, f.fresh = true, true, true
-	return c.encoded(f.who, f.entry)
+	f.entry, f.have, f.keep, f.fresh = c.kept(value), true, true, true
+	if c.store != nil {
+		f.data = c.encoded(f)
+	}
 }
 
-// ofRequest reports whether the fault is the request's own, which an old answer
-// must not hide.
-func ofRequest(err error) bool {
-	switch fault.KindOf(err) { //nolint:exhaustive // the others are the provider's, or unknown
-	case fault.Invalid, fault.NotFound, fault.Conflict, fault.Rejected, fault.Canceled:
+// found asks the Store, and reports whether fn need not be asked.
+func (c *Cache[T]) found(ctx context.Context, f *flight[T]) bool {
+	// A Group inside must be the first to see ctx's deadline.
+	if e, ok := c.load(context.WithoutCancel(ctx), f.ctx.who); ok && (!f.has || e.made > f.old.made) {
+		f.mu.Lock()
+		f.old, f.has, f.newer = e, true, true
+		f.mu.Unlock()
+	}
+	if f.has && f.old.fresh(c.now()) {
+		c.stats.storeHits.Add(1)
+		f.entry, f.have, f.keep = f.old, true, f.newer
+		return true
+	}
+	if err := ctx.Err(); err != nil { // all have left, or the time is over
+		c.failed(f, err)
 		return true
 	}
 	return false
 }
 
-// land puts the answer into memory and hands it to all who wait, and reports
-// whether it was kept. One that was overtaken by an invalidation is not.
-func (c *Cache[T]) land(f *flight[T]) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f.slot.flight == f {
-		f.slot.flight = nil
+// failed sets what callers get of an error.
+func (c *Cache[T]) failed(f *flight[T], err error) {
+	now, kind := c.now(), fault.KindOf(err)
+	if f.due > 0 && now >= f.due && (kind == fault.Canceled || kind == fault.Uncertain) { // by our limit, and not by a caller
+		kind = fault.Uncertain
+		err = &fault.Error{Kind: kind, Op: f.ctx.who.op, Err: fmt.Errorf("cache: no answer within %v: %w", c.config.LoadTimeout, err)}
 	}
-	kept := f.newer && !f.left && f.epoch == f.slot.epoch
-	if kept {
-		c.memory.set(f.who, f.entry)
+	f.entry, f.keep, f.err = f.old, f.newer, err
+	switch kind {
+	case fault.NotFound, fault.Invalid, fault.Conflict, fault.Rejected: // an old answer would hide what is wrong with the request
+		if e, _ := fault.As(err); kind == fault.NotFound && c.config.NegativeTTL > 0 && (e == nil || !e.Local) {
+			f.entry, f.keep = c.missing(err, now), true
+			break
+		}
+		f.entry.doubted, f.keep = true, f.has
+	case fault.Canceled:
+	default:
+		f.have = f.has && c.usable(f.old, now)
+	}
+}
+
+// crashed is failed where fn has not returned.
+func (c *Cache[T]) crashed(f *flight[T], value any) {
+	c.stats.panicked.Add(1)
+	f.entry, f.keep, f.exit = f.old, f.has, value == nil
+	f.entry.doubted = true
+	if value != nil {
+		f.panic = panicOf(value)
+	}
+}
+
+// land hands what fill has set to all who wait, and reports whether the Store is to have
+// it. It is kept unless an invalidation has overtaken it. A new answer is put into
+// memory by one of those who wait: in the flight's own goroutine the stack would
+// have to grow for it, which costs as much as the rest of the flight.
+func (c *Cache[T]) land(f *flight[T]) bool {
+	f.ctx.end()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	keep := f.keep && !f.void && !f.overtaken()
+	f.have = f.have && (f.err == nil || !f.overtaken())
+	waiting := keep && f.fresh && f.callers > 0
+	switch {
+	case waiting:
+		f.pending.Store(true)
+		f.slot.users++
+	case keep:
+		if e, _, ok := c.look(f.ctx.who); !ok || e.made <= f.entry.made {
+			c.memory.Set(f.ctx.who, f.entry)
+		}
+	}
+	if !waiting && f.slot.flight == f {
+		f.slot.flight = nil
 	}
 	f.down = true
 	close(f.landed)
-	return kept
+	toStore := keep && f.data != nil
+	if !toStore {
+		f.over()
+	}
+	return toStore
 }
 
-// end is the last thing that a flight's goroutine does.
-func (c *Cache[T]) end(f *flight[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// settle puts the answer into memory, where it isn't there yet.
+func (c *Cache[T]) settle(f *flight[T]) {
+	if !f.pending.CompareAndSwap(true, false) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.overtaken() {
+		c.memory.Set(f.ctx.who, f.entry)
+	}
+	if f.slot.flight == f {
+		f.slot.flight = nil
+	}
+	f.release()
+}
+
+// over is the last thing that a flight's goroutine does.
+func (f *flight[T]) over() {
+	f.release()
+	f.running--
+	if f.running == 0 && f.idle != nil {
+		close(f.idle)
+	}
+}
+
+func (f *flight[T]) release() {
 	f.slot.users--
 	if f.slot.users == 0 {
-		delete(c.slots, f.who)
-	}
-	c.running--
-	if c.running == 0 && c.idle != nil {
-		close(c.idle)
-		c.idle = nil
+		delete(f.slots, f.ctx.who)
 	}
 }
 
-func (c *Cache[T]) overtaken(f *flight[T]) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return f.epoch != f.slot.epoch
-}
+func (f *flight[T]) overtaken() bool { return f.epoch != f.slot.epoch }
 
-func (c *Cache[T]) whenIdle() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running == 0 {
-		done := make(chan struct{})
-		close(done)
-		return done
+func (h *shard[T]) whenIdle() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.idle == nil {
+		h.idle = make(chan struct{})
+		if h.running == 0 {
+			close(h.idle)
+		}
 	}
-	if c.idle == nil {
-		c.idle = make(chan struct{})
-	}
-	return c.idle
-}
-
-// life is the TTL of a new answer.
-func (c *Cache[T]) life() time.Duration {
-	spread := rand.Float64() * c.config.Jitter * float64(c.config.TTL) //nolint:gosec // spreading, not secrecy
-	return max(c.config.TTL-time.Duration(spread), 1)
+	return h.idle
 }

@@ -25,34 +25,29 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 }
 
-// A Store that failed so often in a row is left alone for so long; then one call
-// tries again.
 const (
-	storeFailures = 3
-	storeRest     = 5 * time.Second
+	storeFailures = 3               // in a row, after which a Store is left alone
+	storeRest     = 5 * time.Second // for so long; then one call tries again
+	maxStuck      = 64              // calls in a Store that ignores its context, after which it is left alone until one returns
 )
-
-// maxStuck is how many calls may be in a Store that ignores its context, after
-// which it is left alone until one returns.
-const maxStuck = 64
 
 var (
 	errResting = errors.New("cache: the store is left alone for a while, as it kept failing")
 	errExited  = errors.New("cache: the store ended its goroutine")
+	// errExcluded tells the breaker that an error says nothing of the store.
+	errExcluded = errors.New("excluded")
 )
 
 // level is a Store that can be waited for.
 type level struct {
-	store   Store
+	Store
 	timeout time.Duration
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	stuck   atomic.Int32
 }
 
-var errExcluded = errors.New("says nothing of the store")
-
 func newLevel(s Store, timeout time.Duration) *level {
-	return &level{store: s, timeout: timeout, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	return &level{Store: s, timeout: timeout, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Timeout:     storeRest,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= storeFailures },
 		IsExcluded:  func(err error) bool { return err == errExcluded },
@@ -63,82 +58,58 @@ func newLevel(s Store, timeout time.Duration) *level {
 type stored struct {
 	data  []byte
 	found bool
-}
-
-func (l *level) get(ctx context.Context, key string) (stored, error) {
-	return l.do(ctx, func(ctx context.Context) (s stored, err error) {
-		s.data, s.found, err = l.store.Get(ctx, key)
-		return s, err
-	})
-}
-
-func (l *level) set(ctx context.Context, key string, data []byte, ttl time.Duration) error {
-	_, err := l.do(ctx, func(ctx context.Context) (stored, error) { return stored{}, l.store.Set(ctx, key, data, ttl) })
-	return err
-}
-
-func (l *level) remove(ctx context.Context, key string) error {
-	_, err := l.do(ctx, func(ctx context.Context) (stored, error) { return stored{}, l.store.Delete(ctx, key) })
-	return err
+	err   error
 }
 
 // do makes one call of the Store, unless it is left alone.
-func (l *level) do(ctx context.Context, call func(context.Context) (stored, error)) (stored, error) {
+func (l *level) do(ctx context.Context, call func(context.Context) stored) stored {
 	if l.stuck.Load() >= maxStuck {
-		return stored{}, errResting
+		return stored{err: errResting}
 	}
 	done, err := l.breaker.Allow()
 	if err != nil {
-		return stored{}, errResting
+		return stored{err: errResting}
 	}
-	s, err := l.bounded(ctx, call)
-	switch {
-	case err == nil:
-		done(nil)
-	case ctx.Err() != nil || fault.KindOf(err) == fault.Invalid:
-		done(errExcluded)
-	default:
-		done(err)
+	s := l.bounded(ctx, call)
+	if err = s.err; err != nil && (ctx.Err() != nil || fault.KindOf(err) == fault.Invalid) {
+		err = errExcluded
 	}
-	return s, err
+	done(err)
+	return s
 }
 
 // bounded runs call for the timeout at most, in a goroutine of its own, since not
 // every client heeds its context.
-func (l *level) bounded(ctx context.Context, call func(context.Context) (stored, error)) (stored, error) {
+func (l *level) bounded(ctx context.Context, call func(context.Context) stored) stored {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	type result struct {
-		stored
-		err error
-	}
-	ended := make(chan result, 1)
+	ended := make(chan stored, 1)
 	var settled atomic.Bool // by whoever comes first: the call's end or ours
 	go func() {
-		r := result{err: errExited}
+		s := stored{err: errExited}
 		defer func() {
-			ended <- r
+			ended <- s
 			if settled.Swap(true) {
 				l.stuck.Add(-1)
 			}
 		}()
-		r.err = protect(func() (err error) {
-			r.stored, err = call(ctx)
-			return err
+		s.err = protect(func() error {
+			s = call(ctx)
+			return s.err
 		})
 	}()
 	select {
-	case r := <-ended:
-		return r.stored, r.err
+	case s := <-ended:
+		return s
 	case <-ctx.Done():
 		l.stuck.Add(1)
 		if settled.Swap(true) { // it ended just now
 			l.stuck.Add(-1)
 		}
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return stored{}, fmt.Errorf("cache: the store didn't answer within %v: %w", l.timeout, ctx.Err())
+			return stored{err: fmt.Errorf("cache: the store didn't answer within %v: %w", l.timeout, ctx.Err())}
 		}
-		return stored{}, ctx.Err()
+		return stored{err: ctx.Err()}
 	}
 }
 
@@ -154,21 +125,18 @@ func protect(f func() error) (err error) {
 
 // load is what the Store has. Garbage is removed.
 func (c *Cache[T]) load(ctx context.Context, who id) (entry[T], bool) {
-	if c.store == nil {
-		return entry[T]{}, false
-	}
-	s, err := c.store.get(ctx, c.storeKey(who))
-	if err != nil {
-		c.blame(ctx, who, err)
-		return entry[T]{}, false
-	}
-	if !s.found {
+	s := c.store.do(ctx, func(ctx context.Context) (s stored) {
+		s.data, s.found, s.err = c.store.Get(ctx, c.storeKey(who))
+		return s
+	})
+	c.blame(ctx, who, s.err)
+	if s.err != nil || !s.found {
 		return entry[T]{}, false
 	}
 	e, err := c.decoded(s.data)
 	if err != nil {
 		c.stats.garbage.Add(1)
-		c.tell(who, err)
+		c.config.OnStoreError(who.op, err)
 		_ = c.drop(ctx, who)
 		return entry[T]{}, false
 	}
@@ -176,20 +144,17 @@ func (c *Cache[T]) load(ctx context.Context, who id) (entry[T], bool) {
 }
 
 // encoded is what the Store gets, nil where it gets nothing.
-func (c *Cache[T]) encoded(who id, e entry[T]) []byte {
-	if c.store == nil {
-		return nil
-	}
+func (c *Cache[T]) encoded(f *flight[T]) []byte {
 	var payload []byte
 	err := protect(func() (err error) {
-		payload, err = c.config.Encode(e.value)
+		payload, err = c.config.Encode(f.entry.value)
 		return err
 	})
 	if err != nil {
-		c.tell(who, fmt.Errorf("cache: encoding: %w", err))
+		c.config.OnStoreError(f.ctx.who.op, fmt.Errorf("cache: encoding: %w", err))
 		return nil
 	}
-	return seal(envelope{time.Now(), e.life, payload})
+	return seal(envelope{time.Now(), f.entry.life, payload})
 }
 
 func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
@@ -198,9 +163,8 @@ func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
 		return entry[T]{}, err
 	}
 	// Another process may have another clock, or another Config.
-	age := max(time.Since(env.made), 0)
-	life := min(env.life, c.config.TTL)
-	e := entry[T]{made: c.now() - int64(age), life: life, keep: life + c.config.Stale}
+	age := min(max(time.Since(env.made), 0), forever)
+	e := entry[T]{made: c.now() - int64(age), life: min(env.life, c.config.TTL)}
 	err = protect(func() (err error) {
 		e.value, err = c.config.Decode(env.payload)
 		return err
@@ -214,36 +178,33 @@ func (c *Cache[T]) decoded(data []byte) (entry[T], error) {
 
 // send stores an answer. An invalidation that ran beside it may have come before
 // it, so what it stored goes again.
-func (c *Cache[T]) send(ctx context.Context, f *flight[T], data []byte) {
-	if err := c.store.set(ctx, c.storeKey(f.who), data, f.entry.keep); err != nil {
-		c.blame(ctx, f.who, err)
-	}
-	if c.overtaken(f) {
-		_ = c.drop(ctx, f.who)
+func (c *Cache[T]) send(ctx context.Context, f *flight[T]) {
+	s := c.store.do(ctx, func(ctx context.Context) stored {
+		return stored{err: c.store.Set(ctx, c.storeKey(f.ctx.who), f.data, f.entry.keep(c.config.Stale))}
+	})
+	c.blame(ctx, f.ctx.who, s.err)
+	f.mu.Lock()
+	overtaken := f.overtaken()
+	f.mu.Unlock()
+	if overtaken {
+		_ = c.drop(ctx, f.ctx.who)
 	}
 }
 
 func (c *Cache[T]) drop(ctx context.Context, who id) error {
-	err := c.store.remove(ctx, c.storeKey(who))
-	if err != nil {
-		c.blame(ctx, who, err)
-	}
-	return err
+	s := c.store.do(ctx, func(ctx context.Context) stored { return stored{err: c.store.Delete(ctx, c.storeKey(who))} })
+	c.blame(ctx, who, s.err)
+	return s.err
 }
 
 // blame counts a failed call of the Store, unless it was the callers who left.
 func (c *Cache[T]) blame(ctx context.Context, who id, err error) {
 	switch {
+	case err == nil:
 	case err == errResting:
 		c.stats.storeSkipped.Add(1)
 	case ctx.Err() == nil:
 		c.stats.storeErrors.Add(1)
-		c.tell(who, err)
-	}
-}
-
-func (c *Cache[T]) tell(who id, err error) {
-	if c.config.OnStoreError != nil {
 		c.config.OnStoreError(who.op, err)
 	}
 }

@@ -105,7 +105,7 @@ func (e *troubles) add(_ string, err error) {
 	e.all = append(e.all, err)
 }
 
-func ask(t *testing.T, c *cache.Cache[int64], u *upstream) cache.Answer[int64] {
+func ask(t *testing.T, c *cache.Cache[int64], u *upstream) resilience.Answer[int64] {
 	t.Helper()
 	a, err := c.Do(t.Context(), opRead, "k", u.answer)
 	require.NoError(t, err)
@@ -127,7 +127,7 @@ func TestProcessesShareWhatIsInTheStore(t *testing.T) {
 		time.Sleep(20 * time.Second)
 
 		b := open(t, cache.Config[int64]{TTL: time.Minute, Stale: time.Hour, Store: s})
-		assert.Equal(t, cache.Answer[int64]{Value: 1, Age: 20 * time.Second}, ask(t, b, u), "found, with its age")
+		assert.Equal(t, resilience.Answer[int64]{Value: 1, Age: 20 * time.Second}, ask(t, b, u), "found, with its age")
 		calls := s.calls.Load()
 		assert.EqualValues(t, 1, ask(t, b, u).Value)
 		assert.Equal(t, calls, s.calls.Load(), "the second time it is in memory")
@@ -150,7 +150,7 @@ func TestAStaleAnswerMayComeFromTheStore(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		u.err = errBad
 		b := open(t, cache.Config[int64]{TTL: time.Minute, Stale: time.Hour, Store: s})
-		assert.Equal(t, cache.Answer[int64]{Value: 1, Age: 10 * time.Minute, Stale: true, Err: errBad}, ask(t, b, u))
+		assert.Equal(t, resilience.Answer[int64]{Value: 1, Age: 10 * time.Minute, Stale: true, Err: errBad}, ask(t, b, u))
 	})
 }
 
