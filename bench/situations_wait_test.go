@@ -66,7 +66,7 @@ var waitSituations = []situation{
 		},
 	},
 	{
-		when: "the caller cancels during an attempt, a wait before a retry, for the rate limit, for a slot, and while the backup works",
+		when: "the caller cancels during an attempt, a wait before a retry, for the rate limit, for a slot, and while the backup works (resilience4j#626)",
 		ours: func(t *testing.T) string {
 			wait := func(change func(*resilience.Policy), before bool, all ...provider) func(context.Context) error {
 				return func(ctx context.Context) error {
@@ -141,7 +141,7 @@ var waitSituations = []situation{
 		}}},
 	},
 	{
-		when: "ten retries wait 1 s, doubled to at most 3 s, with jitter",
+		when: "ten retries wait 1 s, doubled to at most 3 s, with jitter (cenkalti/backoff#117)",
 		ours: func(t *testing.T) string {
 			longest := time.Duration(0)
 			p := resilience.Default
