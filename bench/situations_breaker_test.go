@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -512,13 +513,19 @@ func until(t *testing.T, call protected) string {
 // virtual time can wait for.
 type store struct {
 	lock chan struct{}
-	data []byte
+	data atomic.Pointer[[]byte] // read without the lock too
 }
 
 func (s *store) Lock(string) error                   { s.lock <- struct{}{}; return nil }
 func (s *store) Unlock(string) error                 { <-s.lock; return nil }
-func (s *store) GetData(string) ([]byte, error)      { return s.data, nil }
-func (s *store) SetData(_ string, data []byte) error { s.data = data; return nil }
+func (s *store) SetData(_ string, data []byte) error { s.data.Store(&data); return nil }
+
+func (s *store) GetData(string) ([]byte, error) {
+	if data := s.data.Load(); data != nil {
+		return *data, nil
+	}
+	return nil, nil
+}
 
 func distributed(t *testing.T) string {
 	cb, err := gobreaker.NewDistributedCircuitBreaker[*answer](&store{lock: make(chan struct{}, 1)}, settings())

@@ -22,9 +22,10 @@ import (
 
 // tenCallers ask for one key at once; the first of them cancels.
 func tenCallers(t *testing.T, call func(context.Context, func(context.Context) (*answer, error)) error) string {
-	asked, well := 0, make(chan bool, 10)
+	var asked atomic.Int64
+	well := make(chan bool, 10)
 	fn := func(ctx context.Context) (*answer, error) {
-		asked++
+		asked.Add(1)
 		select {
 		case <-time.After(time.Second):
 			return ok, nil
@@ -48,7 +49,7 @@ func tenCallers(t *testing.T, call func(context.Context, func(context.Context) (
 			n++
 		}
 	}
-	return fmt.Sprintf("%d are answered; asked upstream %d×", n, asked)
+	return fmt.Sprintf("%d are answered; asked upstream %d×", n, asked.Load())
 }
 
 func mustOtter(t *testing.T, ttl time.Duration) *otter.Cache[string, *answer] {

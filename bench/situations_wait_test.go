@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,16 +125,17 @@ var waitSituations = []situation{
 			return "its caller is back after " + took(func() { _ = call(t.Context(), takes(20*time.Second, nil)) }).String()
 		},
 		others: []named{{"go-resiliency", func(*testing.T) string {
-			working := true
+			var working atomic.Bool
+			working.Store(true)
 			d := took(func() {
 				_ = deadline.New(attemptLimit).Run(func(<-chan struct{}) error {
 					time.Sleep(20 * time.Second)
-					working = false
+					working.Store(false)
 					return nil
 				})
 			})
 			s := fmt.Sprintf("back after %v", d)
-			if working {
+			if working.Load() {
 				s += ", and the work goes on unseen"
 			}
 			time.Sleep(time.Minute) // it ends here
