@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/fallback"
 	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/stretchr/testify/require"
@@ -66,6 +67,22 @@ var failoverSituations = []situation{
 			require.NoError(t, failsafeWith(f, timeout.New[*answer](attemptLimit))(t.Context(), hangs))
 			time.Sleep(time.Hour)
 			return fmt.Sprintf("%d time", second.n.Load())
+		},
+	},
+	{
+		when: "three calls of 0.1 s come to one slot, for which one may wait 1 s, and a backup is there",
+		ours: func(t *testing.T) string {
+			second := counting(fast)
+			g := ours(t, func(p *resilience.Policy) { p.Concurrency = 1 }, takes(100*time.Millisecond, nil), second)
+			atOnce(3, func() error { return oursAsk(t.Context(), g, &query{}) })
+			return fmt.Sprintf("%d go to the backup at once", second.n.Load())
+		},
+		failsafe: func(t *testing.T) string {
+			second := counting(fast)
+			f := fallback.NewWithFunc(func(x failsafe.Execution[*answer]) (*answer, error) { return second.Ask(x.Context(), nil) })
+			call := failsafeWith(f, bulkhead.NewBuilder[*answer](1).WithMaxWaitTime(time.Second).Build())
+			atOnce(3, func() error { return call(t.Context(), takes(100*time.Millisecond, nil)) })
+			return fmt.Sprintf("%d go to the fallback; two wait", second.n.Load())
 		},
 	},
 	{

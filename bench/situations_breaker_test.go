@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,7 +185,26 @@ var breakerSituations = []situation{
 		}}},
 	},
 	after(9, down).called("nine calls fail where ten are the minimum"),
-	after(20, takes(1500*time.Millisecond, errDown)).called("20 calls fail in turn, each after 1.5 s, in a window of 10 s"),
+	{
+		when: "a call comes in 10 s, and all fail",
+		ours: func(t *testing.T) string {
+			g := ours(t, noRetries, down)
+			n := rarely(t, func() error { return oursAsk(t.Context(), g, &query{}) }, func() string { return state(g) })
+			return fmt.Sprintf("open after %d", n)
+		},
+		failsafe: func(t *testing.T) string {
+			cb := failsafeBreaker()
+			rarely(t, func() error { return failsafeWith(cb)(t.Context(), down) }, func() string { return failsafeState(cb) })
+			inARow := circuitbreaker.NewBuilder[*answer]().WithFailureThreshold(5).WithDelay(openFor).Build()
+			n := rarely(t, func() error { return failsafeWith(inARow)(t.Context(), down) }, func() string { return failsafeState(inARow) })
+			return fmt.Sprintf("%s; one that goes by failures in a row, and not by their share, opens after %d", failsafeState(cb), n)
+		},
+		others: []named{{"gobreaker", func(t *testing.T) string {
+			cb, call := gobreakerWith(nil)
+			rarely(t, func() error { return call(t.Context(), down) }, func() string { return cb.State().String() })
+			return cb.State().String()
+		}}},
+	},
 	{
 		when: "answers are right and take 2 s each",
 		ours: func(t *testing.T) string {
@@ -305,7 +325,7 @@ var breakerSituations = []situation{
 		}}},
 	},
 	{
-		when: "… fails with an error that says nothing about the provider",
+		when: "… fails with an error that says nothing about the provider (resilience4j#544)",
 		ours: func(t *testing.T) string {
 			g, _, call := oursHalfOpen(t, op)
 			require.Error(t, call(t.Context(), providerFunc(func(context.Context, *query) (*answer, error) {
@@ -333,7 +353,7 @@ var breakerSituations = []situation{
 		}}},
 	},
 	{
-		when: "1,000 callers come at once while it is half-open",
+		when: "1,000 callers come at once while it is half-open (Polly#216)",
 		ours: func(t *testing.T) string {
 			_, p, call := oursHalfOpen(t, op)
 			atOnce(1000, func() error { return call(t.Context(), takes(time.Second, errDown)) })
@@ -368,26 +388,6 @@ var breakerSituations = []situation{
 			_, call := gobreakerHalfOpen(t, nil)
 			_ = call(t.Context(), down)
 			return "open again for " + until(t, call)
-		}}},
-	},
-	{
-		when: "a call from before it opened succeeds while it is half-open",
-		ours: func(t *testing.T) string {
-			p := counting(takes(50*time.Second, nil))
-			g := ours(t, func(p *resilience.Policy) {
-				noRetries(p)
-				p.Timeout, p.Total, p.Breaker.Window = time.Minute, 0, 2*time.Minute
-			}, p)
-			call := func(ctx context.Context, now provider) error { p.does(now.Ask); return oursAsk(ctx, g, &query{}) }
-			return generations(t, call, func() string { return state(g) })
-		},
-		failsafe: func(t *testing.T) string {
-			cb := oneProbe()
-			return generations(t, failsafeWith(cb), func() string { return failsafeState(cb) })
-		},
-		others: []named{{"gobreaker", func(t *testing.T) string {
-			cb, call := gobreakerWith(nil)
-			return generations(t, call, func() string { return cb.State().String() })
 		}}},
 	},
 	{
@@ -454,6 +454,19 @@ func mixed() *counted {
 	return p
 }
 
+// rarely makes a call in ten seconds until a breaker is open, or a minute has
+// passed three times over, and counts them.
+func rarely(_ *testing.T, call func() error, look func() string) int {
+	for n := range 18 {
+		if look() == "open" {
+			return n
+		}
+		_ = call()
+		time.Sleep(10 * time.Second)
+	}
+	return 0
+}
+
 // besides makes a hundred calls that hang, then ten more, and looks.
 func besides(_ *testing.T, call func() error, look func() string) string {
 	for range 100 {
@@ -496,33 +509,23 @@ func until(t *testing.T, call protected) string {
 	return d.String()
 }
 
-// generations lets a slow call begin, the breaker open and half-open, and looks
-// when the slow one has succeeded and a probe is on its way.
-func generations(t *testing.T, call protected, look func() string) string {
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = call(t.Context(), takes(50*time.Second, nil)) })
-	synctest.Wait()
-	times(minCalls, func() error { return call(t.Context(), down) })
-	require.Equal(t, "open", look())
-	time.Sleep(openFor + time.Second)
-	wg.Go(func() { _ = call(t.Context(), takes(30*time.Second, nil)) })
-	time.Sleep(25 * time.Second)
-	s := look()
-	wg.Wait()
-	return s
-}
-
 // store is a gobreaker.SharedDataStore in memory. Its lock is a channel, which
 // virtual time can wait for.
 type store struct {
 	lock chan struct{}
-	data []byte
+	data atomic.Pointer[[]byte] // read without the lock too
 }
 
 func (s *store) Lock(string) error                   { s.lock <- struct{}{}; return nil }
 func (s *store) Unlock(string) error                 { <-s.lock; return nil }
-func (s *store) GetData(string) ([]byte, error)      { return s.data, nil }
-func (s *store) SetData(_ string, data []byte) error { s.data = data; return nil }
+func (s *store) SetData(_ string, data []byte) error { s.data.Store(&data); return nil }
+
+func (s *store) GetData(string) ([]byte, error) {
+	if data := s.data.Load(); data != nil {
+		return *data, nil
+	}
+	return nil, nil
+}
 
 func distributed(t *testing.T) string {
 	cb, err := gobreaker.NewDistributedCircuitBreaker[*answer](&store{lock: make(chan struct{}, 1)}, settings())

@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/fallback"
+	"github.com/failsafe-go/failsafe-go/hedgepolicy"
 	"github.com/failsafe-go/failsafe-go/ratelimiter"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 	"github.com/failsafe-go/failsafe-go/timeout"
@@ -49,7 +50,7 @@ func tenSeconds() failsafe.Policy[*answer] {
 
 var callSituations = []situation{
 	{
-		when: "a retry would come in 10 s, and the caller has 2 s",
+		when: "a retry would come in 10 s, and the caller has 2 s (cenkalti/backoff#53)",
 		ours: func(t *testing.T) string {
 			g := ours(t, waiting, fails(fault.New(fault.Unavailable, errLast)))
 			return within(t, 2*time.Second, func(ctx context.Context) error { return oursDo(ctx, g, op) })
@@ -115,6 +116,50 @@ var callSituations = []situation{
 		},
 	},
 	{
+		when: "the breaker is open, and a call comes that may be retried twice (virtrigaud#70)",
+		ours: func(t *testing.T) string { return openFirst(t, around(ours(t, nil, fast), op)) },
+		failsafe: func(t *testing.T) string {
+			return openFirst(t, failsafeWith(failsafeRetry(), failsafeBreaker())) + ", unless the retry is told which errors to handle"
+		},
+	},
+	{
+		when: "answers are right and come after 5 s, though an attempt may take 3 s, ten times",
+		ours: func(t *testing.T) string {
+			g := ours(t, noRetries, takes(5*time.Second, nil))
+			n := times(10, func() error { return oursAsk(t.Context(), g, &query{}) })
+			return fmt.Sprintf("%d are given to their callers; then it is %s", n, state(g))
+		},
+		failsafe: func(t *testing.T) string {
+			cb := failsafeBreaker()
+			call := failsafeWith(cb, timeout.New[*answer](attemptLimit))
+			n := times(10, func() error { return call(t.Context(), takes(5*time.Second, nil)) })
+			return fmt.Sprintf("%d are given to their callers; then it is %s", n, failsafeState(cb))
+		},
+	},
+	{
+		when: "a backup is asked by a hedge, and says that it wants to be left alone for a minute (grpc/proposal#18)",
+		ours: func(t *testing.T) string {
+			return pushedBack(func(primary, backup provider) func() error {
+				g := ours(t, func(p *resilience.Policy) { noRetries(p); p.Hedge.After = time.Second }, primary, backup)
+				return func() error { return oursAsk(t.Context(), g, &query{}) }
+			})
+		},
+		failsafe: func(t *testing.T) string {
+			e := failsafe.With(hedgepolicy.NewWithDelay[*answer](time.Second))
+			return pushedBack(func(primary, backup provider) func() error {
+				return func() error {
+					_, err := e.WithContext(t.Context()).GetWithExecution(func(x failsafe.Execution[*answer]) (*answer, error) {
+						if x.IsHedge() {
+							return backup.Ask(x.Context(), &query{})
+						}
+						return primary.Ask(x.Context(), &query{})
+					})
+					return err
+				}
+			})
+		},
+	},
+	{
 		when: "the rate limit would let the call through in 5 s, and the caller has 2 s",
 		ours: func(t *testing.T) string {
 			g := ours(t, func(p *resilience.Policy) { p.Rate, p.Burst, p.MaxWait = 0.2, 1, 10*time.Second }, fast)
@@ -127,6 +172,22 @@ var callSituations = []situation{
 			return refusedAfter(t, func(ctx context.Context) error { return call(ctx, fast) })
 		},
 	},
+}
+
+// openFirst opens each library's breaker, and lets a call with two retries come.
+func openFirst(t *testing.T, call protected) string {
+	times(minCalls, func() error { return call(t.Context(), down) })
+	d := took(func() { require.Error(t, call(t.Context(), fast)) })
+	return fmt.Sprintf("refused after %v", d)
+}
+
+// pushedBack is a backup that asks to be left alone for a minute, beside a primary
+// that is slow and fails; two calls come.
+func pushedBack(with func(primary, backup provider) func() error) string {
+	backup := counting(fails(told(time.Minute)))
+	times(2, with(takes(2*time.Second, errDown), backup))
+	time.Sleep(time.Minute)
+	return fmt.Sprintf("it is asked %d×", backup.n.Load())
 }
 
 func canceledBefore(t *testing.T, p *counted, call func(context.Context) error) string {
@@ -150,19 +211,8 @@ func refusedAfter(t *testing.T, call func(context.Context) error) string {
 }
 
 var backupSituations = []situation{
-	{
-		when: "the primary hangs, a backup is there, and 20 callers come one after the other with 2 s each",
-		ours: func(t *testing.T) string {
-			p := counting(hangs)
-			g := ours(t, func(p *resilience.Policy) { *p = resilience.Default }, p, providerFunc(fast.Ask))
-			return hurried(t, p, func(ctx context.Context) error { return oursDo(ctx, g, opWrite) })
-		},
-		failsafe: func(t *testing.T) string {
-			p := counting(hangs)
-			call := failsafeWith(fallback.NewWithResult[*answer](ok), oneProbe(), timeout.New[*answer](attemptLimit))
-			return hurried(t, p, func(ctx context.Context) error { return call(ctx, p) })
-		},
-	},
+	hurriedCallers(1).called("the primary, which answered before, hangs; a backup is there, and 20 callers come one after the other with 2 s each"),
+	hurriedCallers(0).called("… and it has never answered"),
 	{
 		when: "the request is wrong, and a backup is there",
 		ours: func(t *testing.T) string {
@@ -210,16 +260,40 @@ func (n nestedProvider) Ask(ctx context.Context, q *query) (*answer, error) {
 	return resilience.Call(ctx, n.Group, op, provider.Ask, q)
 }
 
-func hurried(t *testing.T, primary *counted, call func(context.Context) error) string {
-	well := 0
-	d := took(func() {
-		for range 20 {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			if call(ctx) == nil {
-				well++
+// hurriedCallers come to a primary that hangs from an attempt on, and to its backup.
+func hurriedCallers(answers int64) situation {
+	primary := func() *counted {
+		p := counting(nil)
+		p.does(func(ctx context.Context, q *query) (*answer, error) {
+			if p.n.Load() <= answers {
+				return ok, nil
 			}
-			cancel()
-		}
-	})
-	return fmt.Sprintf("%d of 20 are answered in %v; the primary is asked %d times", well, d, primary.n.Load())
+			return hangs(ctx, q)
+		})
+		return p
+	}
+	play := func(t *testing.T, p *counted, call func(context.Context) error) string {
+		require.EqualValues(t, answers, times(int(answers), func() error { return call(t.Context()) }))
+		well := 0
+		d := took(func() {
+			well = times(20, func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				return call(ctx)
+			})
+		})
+		return fmt.Sprintf("%d of 20 are answered in %v; the primary is asked %d times", well, d, p.n.Load()-answers)
+	}
+	return situation{
+		ours: func(t *testing.T) string {
+			p := primary()
+			g := ours(t, nil, p, fast)
+			return play(t, p, func(ctx context.Context) error { return oursDo(ctx, g, opWrite) })
+		},
+		failsafe: func(t *testing.T) string {
+			p := primary()
+			call := failsafeWith(fallback.NewWithResult[*answer](ok), oneProbe(), timeout.New[*answer](attemptLimit))
+			return play(t, p, func(ctx context.Context) error { return call(ctx, p) })
+		},
+	}
 }

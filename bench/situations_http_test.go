@@ -4,23 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/budget"
-	"github.com/failsafe-go/failsafe-go/cachepolicy"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/failsafehttp"
 	"github.com/failsafe-go/failsafe-go/hedgepolicy"
 	"github.com/failsafe-go/failsafe-go/timeout"
 	"github.com/hashicorp/go-retryablehttp"
-	"github.com/maypok86/otter/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/smilefactory/integrations/resilience"
-	"github.com/smilefactory/integrations/resilience/cache"
 	"github.com/smilefactory/integrations/resilience/resiliencehttp"
 )
 
@@ -28,11 +27,27 @@ import (
 type service struct {
 	n      int
 	whole  int // requests that had the whole body
+	closed int // responses whose body was closed
 	answer func(n int) *http.Response
+	err    error // instead of an answer
 }
+
+// closing counts the bodies that are closed.
+type closing struct {
+	io.ReadCloser
+	of *service
+}
+
+func (c closing) Close() error { c.of.closed++; return c.ReadCloser.Close() }
 
 func (s *service) RoundTrip(req *http.Request) (*http.Response, error) {
 	s.n++
+	if s.err != nil { // as net/http does, which asks for a connection first
+		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.GetConn != nil {
+			trace.GetConn(req.URL.Host)
+		}
+		return nil, s.err
+	}
 	if req.Body != nil {
 		if b, _ := io.ReadAll(req.Body); string(b) == "payload" {
 			s.whole++
@@ -44,6 +59,7 @@ func (s *service) RoundTrip(req *http.Request) (*http.Response, error) {
 	if d, ok := resp.Body.(*dripping); ok {
 		d.ctx = req.Context()
 	}
+	resp.Body = closing{resp.Body, s}
 	return resp, nil
 }
 
@@ -97,6 +113,10 @@ func slowly(int) *http.Response {
 type doer func(*http.Request) (*http.Response, error)
 
 func oursHTTP(t *testing.T, s *service, change func(*resilience.Policy)) doer {
+	return oursHTTPOver(t, s, change)
+}
+
+func oursHTTPOver(t *testing.T, s http.RoundTripper, change func(*resilience.Policy)) doer {
 	p := resilience.Default
 	p.Backoff.Jitter = 0
 	if change != nil {
@@ -125,18 +145,30 @@ func retryable(s *service) doer {
 	}
 }
 
+const day = 24 * time.Hour
+
+// looked says what became of a request.
+type looked func(t *testing.T, s *service, took time.Duration, resp *http.Response, err error) string
+
 // exchange is one request of each library, told by look.
-func exchange(method string, body func() io.Reader, answer func(int) *http.Response, change func(*resilience.Policy), look func(t *testing.T, s *service, took time.Duration, resp *http.Response, err error) string) situation {
+func exchange(method string, body func() io.Reader, answer func(int) *http.Response, change func(*resilience.Policy), look looked) situation {
+	return exchangeWithin(day, method, body, func() *service { return &service{answer: answer} }, change, look)
+}
+
+func exchangeWithin(limit time.Duration, method string, body func() io.Reader, serve func() *service, change func(*resilience.Policy), look looked) situation {
 	do := func(t *testing.T, with func(*service) doer) string {
-		s := &service{answer: answer}
+		s := serve()
 		var b io.Reader
 		if body != nil {
 			b = body()
 		}
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://service.test/", b)
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, method, "http://service.test/", b)
 		require.NoError(t, err)
-		var resp *http.Response
-		d := took(func() { resp, err = with(s)(req) })
+		start := time.Now()
+		resp, err := with(s)(req)
+		d := time.Since(start)
 		if err == nil {
 			defer resp.Body.Close()
 		}
@@ -165,7 +197,30 @@ func waited(_ *testing.T, s *service, d time.Duration, resp *http.Response, err 
 	if s.n == 1 {
 		return fmt.Sprintf("doesn't wait: the %d is the caller's after %v", resp.StatusCode, d)
 	}
-	return fmt.Sprintf("waits %v", d)
+	return fmt.Sprintf("waits %v", d.Round(100*time.Millisecond))
+}
+
+// spreadOver is waited, where the wait is spread by up to a tenth for those who
+// were told the same, and by as much for this one caller.
+func spreadOver(told time.Duration) looked {
+	return func(t *testing.T, s *service, d time.Duration, resp *http.Response, err error) string {
+		if d <= told || d > told+told/4 {
+			return waited(t, s, d, resp, err)
+		}
+		return fmt.Sprintf("waits %v, and up to a fifth longer by chance", told)
+	}
+}
+
+// inTime is who gets what, and when.
+func inTime(_ *testing.T, _ *service, d time.Duration, resp *http.Response, err error) string {
+	if err != nil {
+		return fmt.Sprintf("an error after %v", d)
+	}
+	return fmt.Sprintf("the %d after %v", resp.StatusCode, d)
+}
+
+func closedBodies(_ *testing.T, s *service, _ time.Duration, _ *http.Response, _ error) string {
+	return fmt.Sprintf("%d of the %d before the last", min(s.closed, s.n-1), s.n-1)
 }
 
 func intact(_ *testing.T, s *service, _ time.Duration, _ *http.Response, _ error) string {
@@ -186,14 +241,24 @@ func unknown() io.Reader { return io.MultiReader(strings.NewReader("payload")) }
 var httpSituations = []situation{
 	exchange(http.MethodPost, payload, status(http.StatusServiceUnavailable), nil, sent).called("a POST is answered 503, three times if need be"),
 	exchange(http.MethodGet, nil, status(http.StatusServiceUnavailable), nil, sent).called("a GET is"),
-	exchange(http.MethodGet, nil, once(status(http.StatusTooManyRequests, "Retry-After", "3")), patient, waited).called("429 with Retry-After: 3, and we may wait 10 s"),
-	exchange(http.MethodGet, nil, inThreeSeconds, patient, waited).called("… as a date three seconds ahead"),
+	exchange(http.MethodGet, nil, once(status(http.StatusTooManyRequests, "Retry-After", "3")), patient, spreadOver(3*time.Second)).called("429 with Retry-After: 3, and we may wait 10 s"),
+	exchange(http.MethodGet, nil, inThreeSeconds, patient, spreadOver(3*time.Second)).called("… as a date three seconds ahead"),
+	exchange(http.MethodGet, nil, once(status(http.StatusTooManyRequests, "Retry-After", "1.5")), patient, spreadOver(1500*time.Millisecond)).called("… Retry-After: 1.5"),
 	exchange(http.MethodGet, nil, once(status(http.StatusTooManyRequests, "Retry-After", "-1")), patient, waited).called("… Retry-After: -1"),
-	exchange(http.MethodGet, nil, once(status(http.StatusServiceUnavailable, "Retry-After", "3600")), nil, waited).called("503 with Retry-After: 3600, where the longest wait is 2 s"),
+	exchange(http.MethodGet, nil, once(status(http.StatusServiceUnavailable, "Retry-After", "3600")), nil, waited).called("503 with Retry-After: 3600, where the longest wait is 2 s (go-retryablehttp#247)"),
+	exchangeWithin(2*time.Second, http.MethodGet, nil, func() *service {
+		return &service{answer: once(status(http.StatusServiceUnavailable, "Retry-After", "10"))}
+	}, func(p *resilience.Policy) { p.MaxWait = time.Minute }, inTime).called("503 with Retry-After: 10, for which we would wait, and the caller has 2 s (go-retryablehttp#272)"),
+	exchange(http.MethodGet, nil, status(http.StatusInternalServerError), nil, closedBodies).called("three answers are 500: the bodies of which are closed (openai-go#495)"),
+	exchangeWithin(day, http.MethodPost, payload, func() *service {
+		return &service{err: &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}}
+	}, nil, func(_ *testing.T, s *service, _ time.Duration, _ *http.Response, _ error) string {
+		return fmt.Sprintf("sent %d×", s.n)
+	}).called("a POST finds no connection, so that it can't have acted"),
 	exchange(http.MethodPut, payload, status(http.StatusServiceUnavailable), nil, intact).called("a request's body is sent with each of three attempts (failsafe-go#73)"),
 	exchange(http.MethodPut, unknown, status(http.StatusServiceUnavailable), nil, intact).called("… a body without GetBody"),
 	{
-		when: "a response's body takes 10 s, where an attempt may take 3 s",
+		when: "a response's body takes 10 s, where an attempt may take 3 s (failsafe-go#123)",
 		ours: func(t *testing.T) string { return body(t, oursHTTP(t, &service{answer: slowly}, nil)) },
 		failsafe: func(t *testing.T) string {
 			return body(t, failsafeHTTP(&service{answer: slowly}))
@@ -201,6 +266,20 @@ var httpSituations = []situation{
 		others: []named{{"net/http with Client.Timeout", func(t *testing.T) string {
 			return body(t, (&http.Client{Transport: &service{answer: slowly}, Timeout: attemptLimit}).Do)
 		}}},
+	},
+	{
+		when: "a host redirects to another, which answers 503 to all six; then the first is asked for something else",
+		ours: func(t *testing.T) string {
+			return redirected(t, func(s http.RoundTripper) doer { return oursHTTPOver(t, s, nil) })
+		},
+		failsafe: func(t *testing.T) string { return redirected(t, failsafeOneBreaker) + "; one breaker is for all hosts" },
+	},
+	{
+		when: "a transport fetches a token for each request, over a transport of its kind; the API answers 503 to ten GETs (baton-sdk#1085)",
+		ours: func(t *testing.T) string {
+			return tokens(t, func(s http.RoundTripper) doer { return oursHTTPOver(t, s, nil) })
+		},
+		failsafe: func(t *testing.T) string { return tokens(t, failsafeOneBreaker) },
 	},
 	{
 		when: "a GET with a body that streams is hedged (failsafe-go#65)",
@@ -218,6 +297,71 @@ var httpSituations = []situation{
 	},
 }
 
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// failsafeOneBreaker is retry, breaker and timeout.
+func failsafeOneBreaker(s http.RoundTripper) doer {
+	r := failsafehttp.NewRetryPolicyBuilder().WithMaxRetries(retries).WithBackoff(firstWait, longestWait).Build()
+	cb := circuitbreaker.NewBuilder[*http.Response]().WithFailureRateThreshold(failureRatio, uint(minCalls), window).WithDelay(openFor).
+		HandleIf(func(r *http.Response, err error) bool { return err != nil || r.StatusCode >= 500 }).Build()
+	return (&http.Client{Transport: failsafehttp.NewRoundTripper(s, r, cb, timeout.New[*http.Response](attemptLimit))}).Do
+}
+
+// well asks for a URL and reports whether that was answered with 200.
+func well(t *testing.T, do doer, url string) bool {
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	resp, err := do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode == http.StatusOK
+}
+
+func redirected(t *testing.T, with func(http.RoundTripper) doer) string {
+	do := with(roundTripper(func(req *http.Request) (*http.Response, error) {
+		resp := status(http.StatusOK)(1)
+		switch {
+		case req.URL.Host == "bad.test":
+			resp = status(http.StatusServiceUnavailable)(1)
+		case req.URL.Path == "/go":
+			resp = status(http.StatusFound, "Location", "http://bad.test/")(1)
+		}
+		resp.Request = req
+		return resp, nil
+	}))
+	for range 6 {
+		require.False(t, well(t, do, "http://good.test/go"))
+	}
+	if well(t, do, "http://good.test/") {
+		return "answered"
+	}
+	return "refused"
+}
+
+// tokens is ten requests of which each fetches a token first.
+func tokens(t *testing.T, with func(http.RoundTripper) doer) string {
+	auth := &service{answer: status(http.StatusOK)}
+	api := &service{answer: status(http.StatusServiceUnavailable)}
+	fetch := with(auth)
+	do := with(roundTripper(func(req *http.Request) (*http.Response, error) {
+		token, err := http.NewRequestWithContext(req.Context(), http.MethodGet, "http://auth.test/", nil)
+		require.NoError(t, err)
+		resp, err := fetch(token)
+		if err != nil {
+			return nil, err
+		}
+		_ = resp.Body.Close()
+		return api.RoundTrip(req)
+	}))
+	times(10, func() error { well(t, do, "http://api.test/"); return nil })
+	return fmt.Sprintf("the API is asked %d×", api.n)
+}
+
 func body(t *testing.T, do doer) string {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://service.test/", nil)
 	require.NoError(t, err)
@@ -226,143 +370,4 @@ func body(t *testing.T, do doer) string {
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	return fmt.Sprintf("%d of 10 bytes, cut off: %v", len(data), err != nil)
-}
-
-// tenCallers ask for one key at once; the first of them cancels.
-func tenCallers(t *testing.T, call func(context.Context, func(context.Context) (*answer, error)) error) string {
-	asked, well := 0, make(chan bool, 10)
-	fn := func(ctx context.Context) (*answer, error) {
-		asked++
-		select {
-		case <-time.After(time.Second):
-			return ok, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	first, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(500*time.Millisecond, cancel)
-	for i := range 10 {
-		ctx := t.Context()
-		if i == 0 {
-			ctx = first
-		}
-		go func() { well <- call(ctx, fn) == nil }()
-		time.Sleep(time.Millisecond)
-	}
-	n := 0
-	for range 10 {
-		if <-well {
-			n++
-		}
-	}
-	return fmt.Sprintf("%d are answered; asked upstream %d×", n, asked)
-}
-
-func mustOtter(t *testing.T) *otter.Cache[string, *answer] {
-	c, err := otter.New(&otter.Options[string, *answer]{MaximumSize: entries, ExpiryCalculator: otter.ExpiryWriting[string, *answer](ttl)})
-	require.NoError(t, err)
-	t.Cleanup(func() { c.StopAllGoroutines() })
-	return c
-}
-
-func mustCache(t *testing.T) *cache.Cache[*answer] {
-	c, err := cache.New(cache.Config[*answer]{TTL: ttl, Stale: time.Hour})
-	require.NoError(t, err)
-	return c
-}
-
-func failsafeCached(t *testing.T) func(context.Context, func(context.Context) (*answer, error)) error {
-	e := failsafe.With(failsafe.Policy[*answer](cachepolicy.New[*answer](otterStore{mustOtter(t)})))
-	return func(ctx context.Context, fn func(context.Context) (*answer, error)) error {
-		_, err := e.WithContext(cachepolicy.ContextWithCacheKey(ctx, "k")).GetWithExecution(func(x failsafe.Execution[*answer]) (*answer, error) {
-			return fn(x.Context())
-		})
-		return err
-	}
-}
-
-// failsOnce is a function whose first answer is an error, and whether the error
-// was kept.
-func failsOnce(t *testing.T, call func(context.Context, func(context.Context) (*answer, error)) error) string {
-	n := 0
-	fn := func(context.Context) (*answer, error) {
-		if n++; n == 1 {
-			return nil, errDown
-		}
-		return ok, nil
-	}
-	require.Error(t, call(t.Context(), fn))
-	require.NoError(t, call(t.Context(), fn))
-	return "the error isn't kept"
-}
-
-func goesDown(t *testing.T, call func(context.Context, func(context.Context) (*answer, error)) error) string {
-	require.NoError(t, call(t.Context(), func(context.Context) (*answer, error) { return ok, nil }))
-	time.Sleep(2 * ttl)
-	if call(t.Context(), func(context.Context) (*answer, error) { return nil, errDown }) == nil {
-		return "the old answer, marked as stale"
-	}
-	return "the error"
-}
-
-type cachedCall = func(context.Context, func(context.Context) (*answer, error)) error
-
-func caching(look func(*testing.T, cachedCall) string) situation {
-	return situation{
-		ours: func(t *testing.T) string {
-			c := mustCache(t)
-			return look(t, func(ctx context.Context, fn func(context.Context) (*answer, error)) error {
-				_, err := c.Do(ctx, op, "k", fn)
-				return err
-			})
-		},
-		failsafe: func(t *testing.T) string { return look(t, failsafeCached(t)) },
-		others: []named{{"otter", func(t *testing.T) string {
-			c := mustOtter(t)
-			return look(t, func(ctx context.Context, fn func(context.Context) (*answer, error)) error {
-				_, err := c.Get(ctx, "k", otter.LoaderFunc[string, *answer](func(ctx context.Context, _ string) (*answer, error) { return fn(ctx) }))
-				return err
-			})
-		}}},
-	}
-}
-
-// leftBehind is what the context of an attempt says after the call.
-func leftBehind(t *testing.T, call protected) string {
-	var left context.Context
-	require.NoError(t, call(t.Context(), providerFunc(func(ctx context.Context, _ *query) (*answer, error) { left = ctx; return ok, nil }))) //nolint:fatcontext // to look at it afterwards
-	if left.Err() == nil {
-		return "goes on"
-	}
-	return "has ended"
-}
-
-var otherSituations = []situation{
-	caching(tenCallers).called("ten callers ask for one key, and the first of them cancels"),
-	caching(failsOnce).called("the first answer of a cached read is an error"),
-	caching(goesDown).called("a cached answer is past its time, and the provider is down"),
-	{
-		when: "the budget for hedges is used up, and the first attempt is still on its way (failsafe-go#141)",
-		ours: func(t *testing.T) string {
-			p := counting(takes(2*time.Second, nil))
-			g := ours(t, func(p *resilience.Policy) { p.Hedge.After = time.Second }, p)
-			n := times(50, func() error { return oursAsk(t.Context(), g, &query{}) })
-			return fmt.Sprintf("all %d calls are answered", n)
-		},
-		failsafe: func(t *testing.T) string {
-			h := hedgepolicy.NewBuilderWithDelay[*answer](time.Second).WithMaxHedges(2).WithBudget(budget.NewBuilder().WithMinConcurrency(1).Build()).Build()
-			call := failsafeWith(h)
-			n := times(50, func() error { return call(t.Context(), takes(2*time.Second, nil)) })
-			time.Sleep(time.Minute) // for the goroutines of the hedges
-			return fmt.Sprintf("all %d calls are answered", n)
-		},
-	},
-	{
-		when: "an attempt went well: its context (failsafe-go#134)",
-		ours: func(t *testing.T) string {
-			return leftBehind(t, func(ctx context.Context, p provider) error { return oursAsk(ctx, ours(t, nil, p), &query{}) })
-		},
-		failsafe: func(t *testing.T) string { return leftBehind(t, failsafeWith(timeout.New[*answer](attemptLimit))) },
-	},
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/sony/gobreaker/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,7 +45,10 @@ type section struct {
 
 var sections = []section{
 	{"The breaker", breakerSituations},
+	{"What opens it, and how it recovers", recoverySituations},
 	{"Time limits, retries and waits", append(callSituations, waitSituations...)},
+
+	{"Rate limits, slots and budgets", limitSituations},
 	{"Backups and nesting", append(backupSituations, failoverSituations...)},
 	{"HTTP", httpSituations},
 	{"Caches, hedges and contexts", otherSituations},
@@ -159,6 +163,84 @@ func gobreakerWith(change func(*gobreaker.Settings)) (*gobreaker.CircuitBreaker[
 		_, err := b.Execute(func() (*answer, error) { return p.Ask(ctx, &query{}) })
 		return err
 	}
+}
+
+// rig is a library with a breaker that is set up alike in all of them, as far as
+// they have the rules: one probe, and no retries.
+type rig struct {
+	call   protected
+	state  func() string
+	opened *atomic.Int64 // how often
+}
+
+// set is what a situation changes.
+type set struct {
+	ours      func(*resilience.Policy)
+	failsafe  func(circuitbreaker.Builder[*answer]) circuitbreaker.Builder[*answer]
+	gobreaker func(*gobreaker.Settings)
+}
+
+// breakers plays a situation with each library that has one.
+func breakers(s set, play func(t *testing.T, r rig) string) situation {
+	return situation{
+		ours:     func(t *testing.T) string { return play(t, oursRig(t, s.ours, op)) },
+		failsafe: func(t *testing.T) string { return play(t, failsafeRig(s.failsafe)) },
+		others:   []named{{"gobreaker", func(t *testing.T) string { return play(t, gobreakerRig(s.gobreaker)) }}},
+	}
+}
+
+func oursRig(t *testing.T, change func(*resilience.Policy), op resilience.Op) rig {
+	p := resilience.Default
+	noRetries(&p)
+	if change != nil {
+		change(&p)
+	}
+	r := rig{opened: new(atomic.Int64)}
+	g, err := resilience.New(p, []resilience.Member[provider]{{Name: "a", Provider: fast}}, resilience.ObserverFunc(
+		func(_ context.Context, e resilience.Event) {
+			if e.Type == resilience.StateChanged && e.To == resilience.Open {
+				r.opened.Add(1)
+			}
+		}))
+	require.NoError(t, err)
+	r.call, r.state = around(g, op), func() string { return state(g) }
+	return r
+}
+
+// around makes calls of a Group whose one member does what the call says.
+func around(g *resilience.Group[provider], op resilience.Op) protected {
+	return func(ctx context.Context, p provider) error {
+		_, err := resilience.Do(ctx, g, op, func(ctx context.Context, _ provider) (*answer, error) { return p.Ask(ctx, &query{}) })
+		return err
+	}
+}
+
+func failsafeRig(change func(circuitbreaker.Builder[*answer]) circuitbreaker.Builder[*answer]) rig {
+	r := rig{opened: new(atomic.Int64)}
+	b := circuitbreaker.NewBuilder[*answer]().WithFailureRateThreshold(failureRatio, uint(minCalls), window).
+		WithDelay(openFor).WithSuccessThreshold(1).OnOpen(func(circuitbreaker.StateChangedEvent) { r.opened.Add(1) })
+	if change != nil {
+		b = change(b)
+	}
+	cb := b.Build()
+	r.call, r.state = failsafeWith(cb), func() string { return failsafeState(cb) }
+	return r
+}
+
+func gobreakerRig(change func(*gobreaker.Settings)) rig {
+	r := rig{opened: new(atomic.Int64)}
+	cb, call := gobreakerWith(func(s *gobreaker.Settings) {
+		s.OnStateChange = func(_ string, _, to gobreaker.State) {
+			if to == gobreaker.StateOpen {
+				r.opened.Add(1)
+			}
+		}
+		if change != nil {
+			change(s)
+		}
+	})
+	r.call, r.state = call, func() string { return cb.State().String() }
+	return r
 }
 
 // times calls f so often, one after the other, and counts what went well.

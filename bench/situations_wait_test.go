@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,7 +67,7 @@ var waitSituations = []situation{
 		},
 	},
 	{
-		when: "the caller cancels during an attempt, a wait before a retry, for the rate limit, for a slot, and while the backup works",
+		when: "the caller cancels during an attempt, a wait before a retry, for the rate limit, for a slot, and while the backup works (resilience4j#626)",
 		ours: func(t *testing.T) string {
 			wait := func(change func(*resilience.Policy), before bool, all ...provider) func(context.Context) error {
 				return func(ctx context.Context) error {
@@ -124,16 +125,17 @@ var waitSituations = []situation{
 			return "its caller is back after " + took(func() { _ = call(t.Context(), takes(20*time.Second, nil)) }).String()
 		},
 		others: []named{{"go-resiliency", func(*testing.T) string {
-			working := true
+			var working atomic.Bool
+			working.Store(true)
 			d := took(func() {
 				_ = deadline.New(attemptLimit).Run(func(<-chan struct{}) error {
 					time.Sleep(20 * time.Second)
-					working = false
+					working.Store(false)
 					return nil
 				})
 			})
 			s := fmt.Sprintf("back after %v", d)
-			if working {
+			if working.Load() {
 				s += ", and the work goes on unseen"
 			}
 			time.Sleep(time.Minute) // it ends here
@@ -141,7 +143,7 @@ var waitSituations = []situation{
 		}}},
 	},
 	{
-		when: "ten retries wait 1 s, doubled to at most 3 s, with jitter",
+		when: "ten retries wait 1 s, doubled to at most 3 s, with jitter (cenkalti/backoff#117)",
 		ours: func(t *testing.T) string {
 			longest := time.Duration(0)
 			p := resilience.Default

@@ -75,7 +75,7 @@ func ours(change func(*resilience.Policy)) func(*testing.T, *provider, *provider
 // Composition" (failsafe-go.dev/policies): fallback, retry, breaker and timeout,
 // from outside to inside, with the figures of our defaults. Its breaker goes by a
 // rate or by failures in a row, not by both; without the jitter that we give it,
-// which is off unless asked for, it would do worse.
+// which is off unless asked for, and with our window, it would do worse.
 func failsafeGo(trip func(circuitbreaker.Builder[struct{}]) circuitbreaker.Builder[struct{}], budgeted bool) func(*testing.T, *provider, *provider) client {
 	d := resilience.Default
 	return func(_ *testing.T, primary, backup *provider) client {
@@ -103,9 +103,13 @@ func failsafeGo(trip func(circuitbreaker.Builder[struct{}]) circuitbreaker.Build
 	}
 }
 
+// rateWindow is shorter than ours of 30 s, in which what went well before would
+// keep a breaker closed for up to 15 s that goes by the rate alone.
+const rateWindow = 10 * time.Second
+
 func byRate(b circuitbreaker.Builder[struct{}]) circuitbreaker.Builder[struct{}] {
 	d := resilience.Default.Breaker
-	return b.WithFailureRateThreshold(d.Ratio, uint(d.MinCalls), d.Window)
+	return b.WithFailureRateThreshold(d.Ratio, uint(d.MinCalls), rateWindow)
 }
 
 func inARow(b circuitbreaker.Builder[struct{}]) circuitbreaker.Builder[struct{}] {
