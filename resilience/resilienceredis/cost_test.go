@@ -258,7 +258,7 @@ func TestNoStretchOfTimeCostsMoreThanItsShare(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	begin, spent, grants := now, 0, 0
 	var events []event
-	for range 3000 {
+	for range 1500 {
 		now = now.Add(time.Duration(rand.ExpFloat64() * float64(200*ms))).Truncate(time.Microsecond)
 		server.SetTime(now)
 		cost := 1 + rand.IntN(burst)
@@ -274,6 +274,6 @@ func TestNoStretchOfTimeCostsMoreThanItsShare(t *testing.T) {
 	checkStretches(t, events, perSecond, burst)
 	rate := float64(spent) / now.Sub(begin).Seconds()
 	t.Logf("%d calls granted in %v, which cost %.2f a second", grants, now.Sub(begin), rate)
-	assert.Greater(t, grants, 500)
+	assert.Greater(t, grants, 300)
 	assert.Greater(t, rate, perSecond/2., "and the rate is used")
 }
