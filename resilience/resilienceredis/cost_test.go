@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/smilefactory/integrations/fault"
+	"github.com/smilefactory/integrations/resilience"
 	"github.com/smilefactory/integrations/resilience/resilienceredis"
 )
 
@@ -129,16 +130,18 @@ func TestACostAboveTheShareIsGrantedAndTheRestIsOwed(t *testing.T) {
 	})
 }
 
-func TestACostThatCanNeverBeGrantedIsInvalid(t *testing.T) {
-	for _, n := range []int{math.MinInt, -1, 0, 6, math.MaxInt} {
+func TestACostThatCanNeverBeGrantedIsRefusedAtOnce(t *testing.T) {
+	for n, kind := range map[int]fault.Kind{math.MinInt: fault.Invalid, -1: fault.Invalid, 0: fault.Invalid, 6: fault.Unsupported, math.MaxInt: fault.Unsupported} {
 		for name, whenDown := range map[string]resilienceredis.Fallback{"share": resilienceredis.LocalShare, "open": resilienceredis.FailOpen, "closed": resilienceredis.FailClosed} {
 			t.Run(strconv.Itoa(n)+" "+name, func(t *testing.T) {
 				server, c := start(t)
 				l := patient(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 5, WhenDown: whenDown})
 				_, err := l.TakeN(t.Context(), "ai", n)
-				require.ErrorIs(t, err, fault.Invalid)
+				require.ErrorIs(t, err, kind)
 				assert.ErrorContains(t, err, strconv.Itoa(n))
-				assert.ErrorContains(t, err, "Burst of 5")
+				if n > 5 {
+					assert.ErrorContains(t, err, "Burst (5)")
+				}
 				assert.Zero(t, server.CommandCount(), "Redis isn't asked")
 				assert.Zero(t, takeN(t, l, 5), "and nothing was taken")
 			})
@@ -276,4 +279,25 @@ func TestNoStretchOfTimeCostsMoreThanItsShare(t *testing.T) {
 	t.Logf("%d calls granted in %v, which cost %.2f a second", grants, now.Sub(begin), rate)
 	assert.Greater(t, grants, 300)
 	assert.Greater(t, rate, perSecond/2., "and the rate is used")
+}
+
+func TestAGroupTakesItsCostsAndSettlesThem(t *testing.T) {
+	_, c := start(t)
+	policy := resilience.Default
+	l := patient(t, c, resilienceredis.LimiterConfig{Rate: 10, Burst: 5, WhenDown: resilienceredis.FailClosed})
+	policy.Limiter, policy.MaxWait, policy.Retries = l, 0, 0
+	type provider = func(context.Context) error
+	g, err := resilience.New(policy, []resilience.Member[provider]{{Name: "ai", Provider: func(ctx context.Context) error {
+		resilience.Spent(ctx, 12)
+		return nil
+	}}})
+	require.NoError(t, err)
+	call := func(cost int) error {
+		_, err := resilience.Do(resilience.WithCost(t.Context(), cost), g, resilience.Op{Name: "ai.complete"}, func(ctx context.Context, p provider) (struct{}, error) { return struct{}{}, p(ctx) })
+		return err
+	}
+	require.ErrorIs(t, call(6), fault.Unsupported)
+	require.NoError(t, call(4))
+	require.ErrorIs(t, call(1), resilience.ErrLimited)
+	assert.Equal(t, 800*ms, takeN(t, l, 1), "12 of 5 are spent")
 }

@@ -110,7 +110,7 @@ type Limiter struct {
 	local    local
 }
 
-var _ resilience.Limiter = (*Limiter)(nil)
+var _ resilience.CostLimiter = (*Limiter)(nil)
 
 //go:embed limiter.lua
 var limiterSource string
@@ -149,12 +149,15 @@ func (l *Limiter) Take(ctx context.Context, provider string) (time.Duration, err
 }
 
 // TakeN is Take for a call that costs n, at least 1. One that costs more than Burst
-// could never be granted and is [fault.Invalid]; Redis isn't asked. No call waits in
-// a queue, so one that costs nearly a Burst may find that cheaper ones were quicker,
-// each time that it asks again.
+// could never be granted and is [fault.Unsupported]; Redis isn't asked. No call waits
+// in a queue, so one that costs nearly a Burst may find that cheaper ones were
+// quicker, each time that it asks again.
 func (l *Limiter) TakeN(ctx context.Context, provider string, n int) (time.Duration, error) {
-	if n < 1 || n > l.config.Burst {
-		return 0, fault.New(fault.Invalid, fmt.Errorf("resilienceredis: a call at %s costs %d, which isn't between 1 and the limit's Burst of %d", provider, n, l.config.Burst))
+	switch {
+	case n < 1:
+		return 0, fault.New(fault.Invalid, fmt.Errorf("resilienceredis: a call must cost at least 1, not %d", n))
+	case n > l.config.Burst:
+		return 0, fault.New(fault.Unsupported, fmt.Errorf("resilienceredis: a cost of %d is more than the limit's Burst (%d): it would never be granted", n, l.config.Burst))
 	}
 	key := l.key(ctx, provider)
 	wait, err := l.ask(ctx, key, n, false)
