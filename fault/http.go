@@ -81,23 +81,33 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 // WroteHeaders fires after the bytes are out under HTTP/2.
 type Latch struct {
 	asked, got atomic.Bool
+	attempt    Attempt
+	trace      httptrace.ClientTrace
 }
 
 // Trace returns a context that reports to the Latch, and notes the host as the
 // Target of the attempt's [Exchange].
 func Trace(ctx context.Context) (context.Context, *Latch) {
 	l := new(Latch)
-	attempt := attemptOf(ctx)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(hostPort string) {
-			l.asked.Store(true)
-			if attempt != nil {
-				attempt.Note(func(e *Exchange) { e.Target = hostPort })
-			}
-		},
-		GotConn: func(httptrace.GotConnInfo) { l.got.Store(true) },
-	}), l
+	return l.Trace(ctx), l
 }
+
+// Trace is the function of that name, for a Latch that is part of something else.
+// A Latch is of one context and must not be copied.
+func (l *Latch) Trace(ctx context.Context) context.Context {
+	l.attempt = attemptOf(ctx)
+	l.trace.GetConn, l.trace.GotConn = l.getConn, l.gotConn
+	return httptrace.WithClientTrace(ctx, &l.trace)
+}
+
+func (l *Latch) getConn(hostPort string) {
+	l.asked.Store(true)
+	if l.attempt != nil {
+		l.attempt.Note(func(e *Exchange) { e.Target = hostPort })
+	}
+}
+
+func (l *Latch) gotConn(httptrace.GotConnInfo) { l.got.Store(true) }
 
 // Kind is the kind of a transport error under the Latch's context: Unavailable
 // where a connection was asked for and none was ever obtained (DNS, dial, TLS),

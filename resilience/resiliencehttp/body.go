@@ -19,13 +19,13 @@ type requestBody interface {
 	finish()
 }
 
-// noBody is none, or [http.NoBody].
-type noBody struct{ rc io.ReadCloser }
+// noBody is none, or [http.NoBody]: the request's own.
+type noBody http.Request
 
-func (b noBody) next() (io.ReadCloser, error) { return b.rc, nil }
-func (noBody) spent() bool                    { return false }
-func (noBody) single() bool                   { return false }
-func (noBody) finish()                        {}
+func (b *noBody) next() (io.ReadCloser, error) { return b.Body, nil }
+func (*noBody) spent() bool                    { return false }
+func (*noBody) single() bool                   { return false }
+func (*noBody) finish()                        {}
 
 // copies is a body that can be had again, from [http.Request.GetBody].
 type copies struct {
@@ -145,9 +145,9 @@ func (l *lease) Close() error {
 // responseBody ends the attempt as soon as there is no more to read, since many
 // read to the end and never close.
 type responseBody struct {
-	rc      io.ReadCloser
-	release func()
-	err     error // the last Read's; Reads don't overlap
+	rc  io.ReadCloser
+	of  *exchange
+	err error // the last Read's; Reads don't overlap
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
@@ -164,6 +164,6 @@ func (b *responseBody) Read(p []byte) (int, error) {
 
 func (b *responseBody) Close() error {
 	err := b.rc.Close()
-	b.release()
+	b.of.release()
 	return err
 }

@@ -23,6 +23,11 @@ type exchange struct {
 	ctx     context.Context //nolint:containedctx // the call's: the caller's, which abort can end
 	abort   context.CancelCauseFunc
 	last    *wire // with the failing response of the attempt before, if it had one
+
+	// What a call that goes well needs is in one piece, for speed.
+	first  wire // of the first attempt
+	seen   http.Request
+	output responseBody
 }
 
 func newExchange(t *Transport, req *http.Request) *exchange {
@@ -33,7 +38,7 @@ func newExchange(t *Transport, req *http.Request) *exchange {
 	}
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
-		e.body = noBody{req.Body}
+		e.body = (*noBody)(req)
 	case req.GetBody != nil:
 		e.body = &copies{first: req.Body, again: req.GetBody}
 	default:
@@ -52,11 +57,11 @@ func (e *exchange) call() (*http.Response, error) {
 		e.drop()
 		return nil, err
 	}
-	a, body, err := resilience.Keep(e.ctx, group, e.op, e.attempt)
+	w, body, err := resilience.Keep(e.ctx, group, e.op, e.attempt)
 	if err != nil {
 		return e.failed(err)
 	}
-	return e.answered(a, body), nil
+	return e.answered(w, body), nil
 }
 
 // release lets go of the call's own context, if it has one; no body can be read
@@ -78,7 +83,7 @@ func (e *exchange) drop() {
 
 // attempt sends the request once. A failing status is an error, and its response
 // is kept.
-func (e *exchange) attempt(ctx context.Context, to *host) (*answer, io.ReadCloser, error) {
+func (e *exchange) attempt(ctx context.Context, to *host) (*wire, io.ReadCloser, error) {
 	if ctx.Err() != nil { // an observer has taken its time
 		return nil, nil, &fault.Error{Kind: fault.Unavailable, Err: context.Cause(ctx)}
 	}
@@ -87,32 +92,33 @@ func (e *exchange) attempt(ctx context.Context, to *host) (*answer, io.ReadClose
 		return nil, nil, &fault.Error{Kind: fault.Invalid, Err: transportError{err}}
 	}
 	e.discard(ctx)
-	w := newWire(ctx, to)
+	w := &e.first
+	if w.ctx != nil {
+		w = &wire{}
+	}
+	w.start(ctx, to)
 	defer w.drop()                                // but where it is kept; also after a panic
-	if kind, err := e.send(w, body); err != nil { //nolint:contextcheck // w is the context
+	if kind, err := e.send(w, body); err != nil { //nolint:contextcheck // w has the context
 		return nil, nil, e.broken(ctx, kind, err)
 	}
 	if kind, failed := e.classify(w); failed {
 		return nil, nil, e.failing(ctx, w, kind)
 	}
 	w.kept = true
-	return &answer{wire: w}, w, nil
+	return w, w, nil
 }
 
 // send makes the one request. Where it fails, the kind says whether anything can
 // have been sent.
 func (e *exchange) send(w *wire, body io.ReadCloser) (fault.Kind, error) {
-	ctx, latch := fault.Trace(w)
-	req := e.req.Clone(ctx)
-	req.Body = body
-	w.host.rewrite(req)
-	resp, err := e.t.base.RoundTrip(req) //nolint:bodyclose // w does
+	ctx := w.latch.Trace(w.ctx)
+	resp, err := e.t.base.RoundTrip(w.copy(ctx, e.req, body)) //nolint:bodyclose // w does
 	switch {
 	case err != nil:
-		if _, std := e.t.base.(*http.Transport); std && latch.Untouched() && w.Err() == nil {
+		if _, std := e.t.base.(*http.Transport); std && w.latch.Untouched() && ctx.Err() == nil {
 			return fault.Invalid, err // it has refused the request by itself
 		}
-		return latch.Kind(), err
+		return w.latch.Kind(), err
 	case resp == nil:
 		return fault.Unknown, errors.New("the base transport gave neither a response nor an error")
 	case resp.Body == nil: // as fakes do
@@ -227,32 +233,35 @@ func (e *exchange) passOn(f *fault.Error) *http.Response {
 		return nil
 	}
 	op := resilience.Op{Name: e.op.Name + ".body"} // or it would count where this Transport is inside another
-	a, body, err := resilience.Keep(e.ctx, g, op, func(ctx context.Context, _ *host) (*answer, io.ReadCloser, error) {
+	_, body, err := resilience.Keep(e.ctx, g, op, func(ctx context.Context, _ *host) (*wire, io.ReadCloser, error) {
 		w.follow(ctx)
-		return &answer{wire: w}, w, nil
+		return w, w, nil
 	})
 	if err != nil {
 		return nil
 	}
-	a.attempts = f.Attempts
-	return e.answered(a, body)
+	w.answer.attempts = f.Attempts
+	return e.answered(w, body)
 }
 
 // answered finishes a response for the caller.
-func (e *exchange) answered(a *answer, body io.ReadCloser) *http.Response {
-	resp := a.wire.resp
+func (e *exchange) answered(w *wire, body io.ReadCloser) *http.Response {
+	resp := w.resp
 	sent := resp.Request // by a backup, the request that it got; nil from some fakes
-	if sent == nil || a.wire.host.url == nil {
+	if sent == nil || w.host.url == nil {
 		sent = e.req
 	}
-	resp.Request = sent.WithContext(context.WithValue(e.req.Context(), answerKey{}, a))
-	a.wire.handed = resp.StatusCode == http.StatusSwitchingProtocols
-	if a.wire.handed || empty(e.req, resp) {
+	w.answer = answer{e.req.Context(), w.answer.provider, w.answer.attempts}
+	e.seen = *sent.WithContext(&w.answer)
+	resp.Request = &e.seen
+	w.handed = resp.StatusCode == http.StatusSwitchingProtocols
+	if w.handed || empty(e.req, resp) {
 		_ = body.Close()
 		e.release()
 		return resp
 	}
-	resp.Body = &responseBody{rc: body, release: e.release}
+	e.output = responseBody{rc: body, of: e}
+	resp.Body = &e.output
 	return resp
 }
 

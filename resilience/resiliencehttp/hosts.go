@@ -1,6 +1,7 @@
 package resiliencehttp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -38,18 +39,18 @@ type hosts struct {
 	observers []resilience.Observer
 	whole     *resilience.Control // the identity of all Groups
 	made      *resilience.Control // that of the Transport below
-	backed    map[string]*group   // those with backups; never written to after New
+	backed    map[origin]*group   // those with backups; never written to after New
 
 	mu  sync.Mutex
-	lru *simplelru.LRU[string, *group]
+	lru *simplelru.LRU[origin, *group]
 }
 
 func newHosts(p resilience.Policy, o []resilience.Observer, size int, backups [][]string, made *resilience.Control) (*hosts, error) {
-	lru, err := simplelru.NewLRU[string, *group](size, nil)
+	lru, err := simplelru.NewLRU[origin, *group](size, nil)
 	if err != nil {
 		return nil, err
 	}
-	h := &hosts{policy: p, observers: o, whole: &resilience.Control{}, made: made, backed: map[string]*group{}, lru: lru}
+	h := &hosts{policy: p, observers: o, whole: &resilience.Control{}, made: made, backed: map[origin]*group{}, lru: lru}
 	for _, origins := range backups {
 		if err := h.back(origins); err != nil {
 			return nil, err
@@ -121,8 +122,8 @@ func (h *hosts) group(u *url.URL) (*group, error) {
 
 func (h *hosts) inspect() []resilience.Status {
 	var all []resilience.Status
-	for _, origin := range slices.Sorted(maps.Keys(h.backed)) {
-		all = append(all, h.backed[origin].Inspect()...)
+	for _, o := range slices.SortedFunc(maps.Keys(h.backed), origin.compare) {
+		all = append(all, h.backed[o].Inspect()...)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -143,8 +144,14 @@ func parseOrigin(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// originOf is what hosts are told apart by (RFC 6454, 4).
-func originOf(u *url.URL) string { return u.Scheme + "://" + authority(u) }
+// origin is what hosts are told apart by (RFC 6454, 4).
+type origin struct{ scheme, authority string }
+
+func originOf(u *url.URL) origin { return origin{u.Scheme, authority(u)} }
+
+func (o origin) compare(p origin) int {
+	return cmp.Or(strings.Compare(o.scheme, p.scheme), strings.Compare(o.authority, p.authority))
+}
 
 // authority is the host in small letters, without the port that the scheme has
 // anyway.

@@ -111,6 +111,38 @@ func TestTrailersAndEarlyHintsReachTheCaller(t *testing.T) {
 	}
 }
 
+// announces is a body that says at its end what the trailer is.
+type announces struct {
+	io.Reader
+	end func()
+}
+
+func (b *announces) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		b.end()
+	}
+	return n, err
+}
+
+func TestARequestsTrailerIsKnownWhenItsBodyHasEnded(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			s := serve(t, protocol, func(w http.ResponseWriter, r *http.Request, _ int) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = io.WriteString(w, r.Trailer.Get("Checksum"))
+			})
+			req := s.request(t, "PUT", "payload")
+			req.Trailer = http.Header{"Checksum": nil}
+			req.ContentLength = -1
+			req.Body = io.NopCloser(&announces{req.Body, func() { req.Trailer.Set("Checksum", "c1") }})
+			resp, err := newTransport(t, s, quick()).RoundTrip(req)
+			require.NoError(t, err)
+			assert.Equal(t, "c1", read(t, resp))
+		})
+	}
+}
+
 // The response comes while the request's body is on its way, which goes on.
 func TestBothBodiesMayBeOnTheirWayAtOnce(t *testing.T) {
 	s := serve(t, "HTTP/2.0", func(w http.ResponseWriter, r *http.Request, _ int) {

@@ -25,6 +25,7 @@
 package resiliencehttp
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -203,17 +204,23 @@ func (t *Transport) Control(origin string) (*resilience.Control, error) {
 	return group.Control, nil
 }
 
-// answer is a response, and who gave it after how many attempts.
+// answer is the caller's context, which says who gave the response after how many
+// attempts.
 type answer struct {
-	wire     *wire
+	context.Context //nolint:containedctx // it is one
+
 	provider string
 	attempts int
 }
 
-// Answered is told by resilience.Keep.
-func (a *answer) Answered(provider string, attempts int) { a.provider, a.attempts = provider, attempts }
-
 type answerKey struct{}
+
+func (a *answer) Value(key any) any {
+	if _, ok := key.(answerKey); ok {
+		return a
+	}
+	return a.Context.Value(key)
+}
 
 // Answered says which host gave the response, by its name in events, and after
 // how many attempts. It is empty where no Transport did.

@@ -4,31 +4,45 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"time"
+	"net/url"
+
+	"github.com/smilefactory/integrations/fault"
 )
 
-// wire is a request on its way, with its response. It is the context of both,
+// wire is a request on its way, with its response. Its context is that of both,
 // and ends with its attempt until it is cut: the response of an attempt that
 // failed may be what the caller gets in the end.
 type wire struct {
-	context.Context                 //nolint:containedctx // it is one
-	attempt         context.Context //nolint:containedctx // whose values and deadline it has
-	cancel          context.CancelCauseFunc
-	stop            func() bool // following
+	ctx     context.Context //nolint:containedctx // the request's
+	attempt detached
+	latch   fault.Latch
+	cancel  context.CancelCauseFunc
+	stop    func() bool // following
 
 	host   *host
+	req    http.Request // as it is sent
+	url    url.URL      // req's
 	resp   *http.Response
 	body   io.ReadCloser // resp's as it came
 	kept   bool          // somebody will close it
 	handed bool          // the body is a connection, and the caller has it
 	err    error         // of a failing response, by which its fault is known
+	answer answer
 }
 
-func newWire(attempt context.Context, to *host) *wire {
-	w := &wire{attempt: attempt, host: to}
-	w.Context, w.cancel = context.WithCancelCause(context.WithoutCancel(attempt))
+// detached has the values and the deadline of an attempt, and doesn't end with it.
+type detached struct {
+	context.Context //nolint:containedctx // it is one
+}
+
+func (*detached) Done() <-chan struct{} { return nil }
+func (*detached) Err() error            { return nil }
+
+// start makes it end with the attempt.
+func (w *wire) start(attempt context.Context, to *host) {
+	w.attempt, w.host = detached{attempt}, to
+	w.ctx, w.cancel = context.WithCancelCause(&w.attempt)
 	w.follow(attempt)
-	return w
 }
 
 // follow makes it end with ctx.
@@ -39,8 +53,14 @@ func (w *wire) follow(ctx context.Context) {
 // cut stops following, and reports whether it was in time.
 func (w *wire) cut() bool { return w.stop() }
 
-// Deadline is the attempt's.
-func (w *wire) Deadline() (time.Time, bool) { return w.attempt.Deadline() }
+// copy is the request for one attempt under ctx. A base transport may write to its
+// header and URL, and may read them when the caller has got an answer already.
+func (w *wire) copy(ctx context.Context, req *http.Request, body io.ReadCloser) *http.Request {
+	w.req, w.url = *req.WithContext(ctx), *req.URL
+	w.req.URL, w.req.Header, w.req.Body = &w.url, req.Header.Clone(), body
+	w.host.rewrite(&w.req)
+	return &w.req
+}
 
 // drop gives it up, unless it is kept.
 func (w *wire) drop() {
@@ -56,6 +76,11 @@ func (w *wire) drop() {
 
 // received takes the response, whose Body the caller will find wrapped.
 func (w *wire) received(resp *http.Response) { w.resp, w.body = resp, resp.Body }
+
+// Answered is told by resilience.Keep.
+func (w *wire) Answered(provider string, attempts int) {
+	w.answer.provider, w.answer.attempts = provider, attempts
+}
 
 // Read is that of the response's body.
 func (w *wire) Read(p []byte) (int, error) { return w.body.Read(p) }

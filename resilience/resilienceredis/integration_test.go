@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"runtime"
@@ -123,6 +124,54 @@ func TestIntegrationTwoProcessesNeverExceedTheRateTogether(t *testing.T) {
 	t.Logf("%d of %d calls granted to two processes in %v of Redis's clock; at most %.1f are allowed", total, asked, took, most)
 	assert.LessOrEqual(t, float64(total), most)
 	assert.GreaterOrEqual(t, float64(total), 0.9*perSecond*took.Seconds(), "and the rate is used")
+}
+
+func TestIntegrationTwoProcessesNeverSpendMoreThanTheRateTogether(t *testing.T) {
+	c, prefix := shared(t)
+	const perSecond, burst, callers = 5000, 400, 8
+	config := resilienceredis.LimiterConfig{Rate: perSecond, Burst: burst, Prefix: prefix, WhenDown: resilienceredis.FailClosed}
+	var spent, grants atomic.Int64
+	var wg sync.WaitGroup
+	from := serverTime(t, c)
+	for range 2 {
+		l := patient(t, client(t, &redis.Options{Addr: c.Options().Addr}), config)
+		for range callers {
+			wg.Go(func() {
+				for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+					cost := 1 + rand.IntN(burst/4)
+					wait, err := l.TakeN(t.Context(), "ai", cost)
+					if !assert.NoError(t, err) {
+						return
+					}
+					if wait > 0 {
+						time.Sleep(min(wait, 10*time.Millisecond))
+						continue
+					}
+					off := rand.IntN(2*cost) - cost
+					assert.NoError(t, l.Settle(t.Context(), "ai", off))
+					spent.Add(int64(cost + off))
+					grants.Add(1)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	key := prefix + "ai"
+	debt := c.PTTL(t.Context(), key).Val().Seconds()*perSecond - burst // what the last settlements have added
+	took := serverTime(t, c).Sub(from).Seconds()
+	most := burst + perSecond*took + max(debt, 0)
+	t.Logf("%d calls granted, which cost %d in %.3f s of Redis's clock; %.0f are allowed, with a debt of %.0f", grants.Load(), spent.Load(), took, most, debt)
+	assert.LessOrEqual(t, float64(spent.Load()), most+perSecond/1000) // the key's expiry is in milliseconds
+	assert.GreaterOrEqual(t, float64(spent.Load()), 0.7*perSecond*took)
+
+	l := patient(t, c, config)
+	require.NoError(t, l.Settle(t.Context(), "ai", 60*perSecond))
+	wait, err := l.TakeN(t.Context(), "ai", burst)
+	require.NoError(t, err)
+	assert.InDelta(t, time.Minute, wait, float64(5*time.Second))
+	assert.InDelta(t, time.Minute, c.PTTL(t.Context(), key).Val(), float64(5*time.Second), "the key outlasts the debt")
+	require.NoError(t, l.Settle(t.Context(), "ai", -100*perSecond))
+	assert.Zero(t, c.Exists(t.Context(), key).Val())
 }
 
 func TestIntegrationTheLimiterWaitsAsLongAsItSays(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/time/rate"
 
+	"github.com/smilefactory/integrations/fault"
 	"github.com/smilefactory/integrations/resilience"
 )
 
@@ -36,7 +37,8 @@ const (
 // where WhenDown is LocalShare.
 type LimiterConfig struct {
 	// Rate is how many calls a second all processes make together, up to
-	// 100,000. Burst is how many of them may come at once.
+	// 100,000. Burst is how many of them may come at once: at most what the Rate
+	// gives in a year. Where calls have costs, both count what they cost.
 	Rate  float64
 	Burst int
 	// PerTenant gives each tenant (resilience.WithTenant) a limit of its own.
@@ -53,7 +55,8 @@ type LimiterConfig struct {
 	// WhenDown is what happens meanwhile.
 	WhenDown Fallback
 	// Share is how many processes share the limit: each has Rate/Share and
-	// Burst/Share, but at least one call at once, while Redis is down.
+	// Burst/Share, but at least one call at once, while Redis is down. A call that
+	// costs more than Burst/Share has all of it, and the rest is owed.
 	Share int
 	// OnError is told of every failure of Redis, in the caller's goroutine.
 	OnError func(error)
@@ -64,6 +67,7 @@ const (
 	defaultLimitTimeout = 50 * time.Millisecond
 	defaultLimitBackoff = time.Second
 	maxRate             = 100_000
+	maxFill             = 365 * 24 * time.Hour // how long an empty limit may take to fill
 )
 
 func (c *LimiterConfig) validate() error {
@@ -75,6 +79,7 @@ func (c *LimiterConfig) validate() error {
 	}
 	refuse(!(c.Rate > 0 && c.Rate <= maxRate), "Rate must be above 0 and at most %d calls a second, not %v", maxRate, c.Rate)
 	refuse(c.Burst < 1, "Burst must be at least 1, not %d", c.Burst)
+	refuse(c.Rate > 0 && float64(c.Burst) > c.Rate*maxFill.Seconds(), "Burst must be at most what the Rate gives in a year, not %d", c.Burst)
 	refuse(c.Timeout < 0 || c.Backoff < 0, "Timeout or Backoff is negative")
 	refuse(c.WhenDown >= fallbacks, "there is no fallback %d", c.WhenDown)
 	refuse(c.WhenDown == LocalShare && c.Share < 1, "Share is missing: how many processes share the limit, while Redis is down?")
@@ -94,9 +99,9 @@ func (c *LimiterConfig) fillIn() {
 }
 
 // Limiter is a rate limit that processes share, for [resilience.Policy]. One
-// script grants or refuses, atomically and by the server's clock; a refused call
-// takes nothing. A Redis that was emptied grants a Burst anew. It is safe for
-// concurrent use.
+// script grants, refuses or corrects, atomically and by the server's clock; a refused
+// call takes nothing. A Redis that was emptied grants a Burst anew and has forgotten
+// what was owed. It is safe for concurrent use.
 type Limiter struct {
 	client   redis.UniversalClient
 	config   LimiterConfig
@@ -105,7 +110,7 @@ type Limiter struct {
 	local    local
 }
 
-var _ resilience.Limiter = (*Limiter)(nil)
+var _ resilience.CostLimiter = (*Limiter)(nil)
 
 //go:embed limiter.lua
 var limiterSource string
@@ -132,6 +137,7 @@ func NewLimiter(client redis.UniversalClient, config LimiterConfig) (*Limiter, e
 	if config.WhenDown == LocalShare {
 		l.local.rate = rate.Limit(config.Rate / float64(config.Share))
 		l.local.burst = max(config.Burst/config.Share, 1)
+		l.local.debt = max(float64(l.local.rate)*time.Hour.Seconds(), float64(l.local.burst))
 	}
 	return l, nil
 }
@@ -139,8 +145,22 @@ func NewLimiter(client redis.UniversalClient, config LimiterConfig) (*Limiter, e
 // Take grants one call of provider by a wait of zero, or says after how long to
 // ask again. It errs where ctx has ended, and with FailClosed.
 func (l *Limiter) Take(ctx context.Context, provider string) (time.Duration, error) {
+	return l.TakeN(ctx, provider, 1)
+}
+
+// TakeN is Take for a call that costs n, at least 1. One that costs more than Burst
+// could never be granted and is [fault.Unsupported]; Redis isn't asked. No call waits
+// in a queue, so one that costs nearly a Burst may find that cheaper ones were
+// quicker, each time that it asks again.
+func (l *Limiter) TakeN(ctx context.Context, provider string, n int) (time.Duration, error) {
+	switch {
+	case n < 1:
+		return 0, fault.New(fault.Invalid, fmt.Errorf("resilienceredis: a call must cost at least 1, not %d", n))
+	case n > l.config.Burst:
+		return 0, fault.New(fault.Unsupported, fmt.Errorf("resilienceredis: a cost of %d is more than the limit's Burst (%d): it would never be granted", n, l.config.Burst))
+	}
 	key := l.key(ctx, provider)
-	wait, err := l.ask(ctx, key)
+	wait, err := l.ask(ctx, key, n, false)
 	switch {
 	case err == nil:
 		return wait, nil
@@ -151,12 +171,38 @@ func (l *Limiter) Take(ctx context.Context, provider string) (time.Duration, err
 	case l.config.WhenDown == FailClosed:
 		return 0, err
 	}
-	return l.local.take(key, time.Now()), nil
+	return l.local.take(key, n, time.Now()), nil
+}
+
+// Settle corrects what was taken, once the true cost is known: n more, or where it
+// is negative, fewer. It is never refused. What was spent beyond the limit is owed,
+// and no call is granted before the Rate has made up for it; at most as much is owed as
+// the Rate gives in an hour, or a Burst if that is more. What is given back never makes
+// an unused limit larger than Burst.
+//
+// The end of ctx doesn't end it, because what was spent is spent; it takes at
+// most Timeout. While Redis is down it corrects the local share; with FailOpen
+// there is nothing to correct, and with FailClosed it errs and the correction is lost.
+// If the connection breaks after Redis was asked, the client's own retry may repeat it.
+func (l *Limiter) Settle(ctx context.Context, provider string, n int) error {
+	if n == 0 {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	key := l.key(ctx, provider)
+	_, err := l.ask(ctx, key, n, true)
+	switch {
+	case err != nil && l.config.WhenDown == FailClosed:
+		return err
+	case err != nil && l.config.WhenDown == LocalShare:
+		l.local.settle(key, n, time.Now())
+	}
+	return nil
 }
 
 var errResting = errors.New("resilienceredis: Redis is left alone for a while, as it failed")
 
-func (l *Limiter) ask(ctx context.Context, key string) (time.Duration, error) {
+func (l *Limiter) ask(ctx context.Context, key string, n int, settle bool) (time.Duration, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -165,7 +211,7 @@ func (l *Limiter) ask(ctx context.Context, key string) (time.Duration, error) {
 		return 0, errResting
 	}
 	limit := l.limit(ctx)
-	wait, err := l.run(ctx, limit, key)
+	wait, err := l.run(ctx, limit, key, n, settle)
 	switch {
 	case err == nil:
 		done(nil)
@@ -189,10 +235,10 @@ func (l *Limiter) limit(ctx context.Context) time.Duration {
 	return l.config.Timeout
 }
 
-func (l *Limiter) run(ctx context.Context, limit time.Duration, key string) (time.Duration, error) {
+func (l *Limiter) run(ctx context.Context, limit time.Duration, key string, n int, settle bool) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	wait, err := limiterScript.Run(ctx, l.client, []string{l.config.Prefix + key}, l.interval, l.config.Burst).Int64()
+	wait, err := limiterScript.Run(ctx, l.client, []string{l.config.Prefix + key}, l.interval, l.config.Burst, n, settle).Int64()
 	if err != nil {
 		return 0, failed("limit", err)
 	}
@@ -218,6 +264,7 @@ func (l *Limiter) key(ctx context.Context, provider string) string {
 type local struct {
 	rate  rate.Limit
 	burst int
+	debt  float64 // at most
 	mu    sync.Mutex
 	keys  map[string]*rate.Limiter
 }
@@ -226,18 +273,39 @@ type local struct {
 // changes nothing, or if there are none, some that aren't.
 const maxLocal = 10_000
 
-func (l *local) take(key string, now time.Time) time.Duration {
+func (l *local) take(key string, n int, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiter := l.keys[key]
-	if limiter == nil {
-		limiter = l.add(key, now)
-	}
-	if limiter.AllowN(now, 1) {
+	limiter := l.of(key, now)
+	first := min(n, l.burst)
+	if limiter.AllowN(now, first) {
+		l.spend(limiter, n-first, now)
 		return 0
 	}
-	missing := (1 - limiter.TokensAt(now)) / float64(l.rate)
+	missing := (float64(first) - limiter.TokensAt(now)) / float64(l.rate)
 	return max(time.Duration(math.Ceil(missing*float64(time.Second))), 1)
+}
+
+func (l *local) settle(key string, n int, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limiter := l.of(key, now)
+	l.spend(limiter, min(n, int(limiter.TokensAt(now)+l.debt)), now)
+}
+
+// spend takes n, whatever there is. A reservation must fit into the burst, so this is
+// made to fit for a moment; putting it back cuts off what was given back beyond it.
+func (l *local) spend(limiter *rate.Limiter, n int, now time.Time) {
+	limiter.SetBurstAt(now, max(n, l.burst))
+	limiter.ReserveN(now, n)
+	limiter.SetBurstAt(now, l.burst)
+}
+
+func (l *local) of(key string, now time.Time) *rate.Limiter {
+	if limiter := l.keys[key]; limiter != nil {
+		return limiter
+	}
+	return l.add(key, now)
 }
 
 func (l *local) add(key string, now time.Time) *rate.Limiter {

@@ -52,6 +52,7 @@ func TestALimiterConfigThatCannotWorkIsRefused(t *testing.T) {
 		"no Rate":            {resilienceredis.LimiterConfig{Burst: 1, Share: 1}, "Rate"},
 		"too high a Rate":    {resilienceredis.LimiterConfig{Rate: 1e6, Burst: 1, Share: 1}, "Rate"},
 		"no Burst":           {resilienceredis.LimiterConfig{Rate: 1, Share: 1}, "Burst"},
+		"a Burst of years":   {resilienceredis.LimiterConfig{Rate: 1e-6, Burst: 32, Share: 1}, "Burst"},
 		"no Share":           {resilienceredis.LimiterConfig{Rate: 1, Burst: 1}, "Share"},
 		"no such fallback":   {resilienceredis.LimiterConfig{Rate: 1, Burst: 1, WhenDown: 9}, "fallback"},
 		"a negative Timeout": {resilienceredis.LimiterConfig{Rate: 1, Burst: 1, Share: 1, Timeout: -1}, "Timeout"},
@@ -169,6 +170,9 @@ func TestALimitRecoversFrom(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, c *redis.Client, setTime func(time.Time)){
 		"a clock that was put back":   func(_ *testing.T, _ *redis.Client, setTime func(time.Time)) { setTime(now.Add(-time.Hour)) },
 		"a number that means nothing": func(t *testing.T, c *redis.Client, _ func(time.Time)) { c.Set(t.Context(), key, "1e300", 0) },
+		"a debt of another rate": func(t *testing.T, c *redis.Client, _ func(time.Time)) {
+			require.NoError(t, patient(t, c, resilienceredis.LimiterConfig{Rate: 1, Burst: 2}).Settle(t.Context(), "ses", 1000))
+		},
 		"a value that is no number":   func(t *testing.T, c *redis.Client, _ func(time.Time)) { c.Set(t.Context(), key, "x", 0) },
 		"scripts that were forgotten": func(t *testing.T, c *redis.Client, _ func(time.Time)) { c.ScriptFlush(t.Context()) },
 		"a limit that was larger before": func(t *testing.T, c *redis.Client, _ func(time.Time)) {
@@ -186,7 +190,9 @@ func TestALimitRecoversFrom(t *testing.T) {
 				require.Zero(t, take(t, l, "ses"))
 			}
 			spoil(t, c, server.SetTime)
-			assert.LessOrEqual(t, take(t, l, "ses"), 100*time.Millisecond, "at most one interval")
+			require.LessOrEqual(t, take(t, l, "ses"), 100*time.Millisecond, "at most one interval")
+			server.SetTime(serverTime(t, c).Add(100 * time.Millisecond))
+			assert.Zero(t, take(t, l, "ses"), "and then it is granted")
 		})
 	}
 }
