@@ -98,7 +98,7 @@ func (m model) Answer(ctx context.Context, prompt string) iter.Seq2[Piece, error
 }
 
 // answer is the method that a Client calls: it tells the limits what was spent.
-func answer(m Model, ctx context.Context, prompt string) iter.Seq2[Piece, error] {
+func answer(m Model, ctx context.Context, prompt string) iter.Seq2[Piece, error] { //nolint:revive // the shape of a method expression
 	return func(yield func(Piece, error) bool) {
 		for p, err := range m.Answer(ctx, prompt) {
 			if p.Tokens > 0 {
