@@ -186,7 +186,7 @@ func (f film) Read(p []byte) (int, error) {
 // An upload may take longer than Timeout, which limits how long a provider takes
 // until it begins to read, and once it has read all. One that never answers then is
 // given up.
-func ExampleUpload() {
+func ExampleUpload_overHTTP() {
 	at, stop := serve(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/deaf" {

@@ -125,7 +125,7 @@ func (e *exchange) send(w *wire, body io.ReadCloser) (fault.Kind, error) {
 		resp.Body = http.NoBody
 	}
 	w.received(resp)
-	fault.Note(w.attempt, func(e *fault.Exchange) { e.Status, e.Sent = resp.StatusCode, max(req.ContentLength, 0) })
+	fault.Note(ctx, func(x *fault.Exchange) { x.Status, x.Sent = resp.StatusCode, max(e.req.ContentLength, 0) })
 	return fault.Unknown, nil
 }
 
