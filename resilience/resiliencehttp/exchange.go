@@ -112,7 +112,7 @@ func (e *exchange) attempt(ctx context.Context, to *host) (*wire, io.ReadCloser,
 // have been sent.
 func (e *exchange) send(w *wire, body io.ReadCloser) (fault.Kind, error) {
 	ctx := w.latch.Trace(w.ctx)
-	resp, err := e.t.base.RoundTrip(w.copy(ctx, e.req, body)) //nolint:bodyclose // w does
+	resp, err := e.t.base.RoundTrip(w.copy(ctx, e.req, body))
 	switch {
 	case err != nil:
 		if _, std := e.t.base.(*http.Transport); std && w.latch.Untouched() && ctx.Err() == nil {
@@ -125,8 +125,16 @@ func (e *exchange) send(w *wire, body io.ReadCloser) (fault.Kind, error) {
 		resp.Body = http.NoBody
 	}
 	w.received(resp)
-	fault.Note(ctx, func(x *fault.Exchange) { x.Status, x.Sent = resp.StatusCode, max(e.req.ContentLength, 0) })
+	if e.watched() {
+		fault.Note(ctx, func(x *fault.Exchange) { x.Status, x.Sent = resp.StatusCode, max(e.req.ContentLength, 0) })
+	}
 	return fault.Unknown, nil
+}
+
+// watched reports whether somebody may be told what an attempt notes: observers of
+// this Transport, or of a Client in whose attempt the call is made.
+func (e *exchange) watched() bool {
+	return len(e.t.observers) > 0 || e.ctx.Value(fault.AttemptKey{}) != nil
 }
 
 func (e *exchange) classify(w *wire) (fault.Kind, bool) {
