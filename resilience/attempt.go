@@ -35,6 +35,7 @@ func (a *attempt) inner() bool { return a.door.member.inner.is() }
 // attempt makes one attempt, with a second one beside it where the call is
 // hedged. A nil fault is a success.
 func (c *call) attempt(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
+	defer c.unwound(a)
 	c.begin(ctx, a)
 	if c.hedging != nil && !a.inner() {
 		return c.race(ctx, a, try)
@@ -43,7 +44,6 @@ func (c *call) attempt(ctx context.Context, a *attempt, try tryFunc) *fault.Erro
 }
 
 func (c *call) carryOut(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
-	defer c.unwound(a)
 	err := c.once(c.started(a), a, try) //nolint:contextcheck // the attempt's context is the caller's
 	return c.finish(ctx, a, err)
 }
@@ -121,6 +121,9 @@ func (c *call) usual(a *attempt) time.Duration {
 // half of what it would have had without the caller's deadline, or one and a half
 // times the usual.
 func (c *call) fair(a *attempt) bool {
+	if c.holding != nil && (c.holding.begun || c.holding.upload) && !a.timedOut {
+		return false // its limits are the watchdog's, and the caller's deadline says nothing
+	}
 	leisure, usual := c.span(a, c.total), c.usual(a)
 	return leisure > 0 && a.limit >= leisure/2 || usual > 0 && a.limit >= usual+usual/2
 }
@@ -178,7 +181,7 @@ func (c *call) unwound(a *attempt) {
 		return
 	}
 	o := bad
-	if c.holding != nil {
+	if a.ctx.hold != nil {
 		c.holding.end(a, time.Now())
 		if c.holding.consumer { // the consumer's own
 			o = silent
@@ -298,8 +301,11 @@ func (c *call) outcome(ctx context.Context, a *attempt, err error, took time.Dur
 	if !a.inner() {
 		return f, c.judge(ctx, a, f, now)
 	}
-	if f.Kind == fault.Canceled && ctx.Err() == nil {
-		f.Kind = fault.Uncertain // it was a time limit of ours
+	switch { // it was a time limit of ours or a decorator's, or not the last call inside that may have acted
+	case a.ctx.nest.unsettled && !fault.MayHaveActed(f), f.Kind == fault.Canceled && ctx.Err() == nil && fault.MayHaveActed(f):
+		f.Kind = fault.Uncertain
+	case f.Kind == fault.Canceled && ctx.Err() == nil:
+		f.Kind = fault.Unavailable
 	}
 	a.verdict = c.op.verdict(f)
 	return f, silent
@@ -335,7 +341,8 @@ func (c *call) judge(ctx context.Context, a *attempt, f *fault.Error, now time.T
 			f.Kind, f.Err = fault.Canceled, endedBy(context.Canceled, f.Err)
 		}
 	case !a.ours.IsZero() && !now.Before(a.ours):
-		a.timedOut, fair = true, c.fair(a)
+		a.timedOut = true
+		fair = c.fair(a)
 		if open {
 			f.Kind, f.Err = fault.Uncertain, endedBy(ErrTimeout, f.Err)
 		}

@@ -144,14 +144,13 @@ func (b *breaker) tell(w *window.Window, probe func(error), o outcome, now time.
 // failed tells the machine of a failure. One from before the last opening or
 // closing is excluded, so that it takes no probe's place.
 func (b *breaker) failed(w *window.Window, probe func(error), everywhere bool) {
-	current := b.window.Load() == w
-	if current && everywhere {
-		b.m.unreachable.Add(1)
-	}
-	closed := probe == nil
+	closed, reached := probe == nil, false
 	if closed {
-		if !current || b.machine == nil {
+		if b.window.Load() != w || b.machine == nil {
 			return
+		}
+		if everywhere {
+			reached = b.m.unreachable.Add(1) >= b.enough()
 		}
 		var err error
 		if probe, err = b.machine.Allow(); err != nil {
@@ -163,9 +162,22 @@ func (b *breaker) failed(w *window.Window, probe func(error), everywhere bool) {
 		}
 	}
 	probe(errFailure)
-	if everywhere && closed && b.window.Load() != w {
+	if reached && b.window.Load() != w {
 		b.m.openAll(b)
 	}
+}
+
+// enough is how many calls in a row must not reach the provider for all classes to
+// open.
+func (b *breaker) enough() int64 {
+	n := b.policy.InARow
+	if n == 0 {
+		n = b.policy.MinCalls
+	}
+	if int64(time.Since(b.m.base)) < b.m.warnedUntil.Load() {
+		n = (n + 1) / 2
+	}
+	return int64(n)
 }
 
 // trip opens a closed breaker by hand.

@@ -130,7 +130,7 @@ func (g *Control) run(ctx context.Context, op Op, h *holding, hedge *hedging, tr
 		err = c.walk(ctx, start, try)
 	}
 	if c.nested {
-		outer.report(c.path, c.attempts)
+		outer.report(c.path, c.attempts, c.unsettled && err != nil)
 	}
 	return c.path, c.attempts, err
 }
@@ -231,8 +231,8 @@ func (c *call) pinned(m *member) bool {
 	if c.pin == "" {
 		return true
 	}
-	first, _, _ := strings.Cut(c.pin, "/")
-	return first == m.name
+	first, rest, _ := strings.Cut(c.pin, "/")
+	return first == m.name && (rest == "" || m.inner.is())
 }
 
 func (c *call) last() error {
@@ -262,13 +262,15 @@ func (c *call) left(place int, now time.Time) int {
 // ask asks one provider, and repeats as the table and the policy allow.
 func (c *call) ask(ctx context.Context, place int, now time.Time, try tryFunc) step {
 	a := attempt{place: place, index: c.order.at(place), door: c.member(place).doorOf(c.key)}
-	a.door.budget().Deposit()
 	var waits *backoff.ExponentialBackOff
 	for retry := 0; ; retry++ {
 		a.left = c.left(place, now)
 		b := c.bid(a.door.member, a.left, now)
 		if err := a.door.admit(ctx, &b, &a.permit); err != nil {
 			return c.refused(ctx, &a, err)
+		}
+		if retry == 0 {
+			a.door.budget().Deposit()
 		}
 		f := c.attempt(ctx, &a, try)
 		if f == nil {
@@ -300,7 +302,7 @@ func (c *call) bid(m *member, left int, now time.Time) bid {
 	b.wait = m.policy().MaxWait
 	b.pause = b.wait + b.wait/10
 	if !c.deadline.IsZero() {
-		rest := max(c.deadline.Sub(now), 0)
+		rest := max(c.deadline.Sub(now), 0) * 9 / 10 // the attempt needs some, too
 		b.wait, b.pause = min(b.wait, rest), min(b.pause, rest)
 	}
 	return b
@@ -390,8 +392,14 @@ func (c *call) delay(a *attempt, f *fault.Error, d time.Duration, now time.Time)
 		}
 		d = remaining + tenthMore(remaining)
 	}
-	if !c.deadline.IsZero() && !now.Add(d).Before(c.deadline) {
-		return 0, false
+	if !c.deadline.IsZero() {
+		share := c.deadline.Sub(now)
+		if a.verdict.Failover && !c.unsettled { // the backups need their time
+			share /= time.Duration(a.left + 1)
+		}
+		if d >= share {
+			return 0, false
+		}
 	}
 	return d, a.door.budget().Take()
 }

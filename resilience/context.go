@@ -46,6 +46,8 @@ type nest struct {
 	entered  bool
 	attempts int
 	path     string
+	// unsettled: one of them may have acted.
+	unsettled bool
 }
 
 // marks are what a context says about the calls under it: one value, so that a
@@ -154,10 +156,11 @@ func Pin(ctx context.Context, path string) context.Context {
 }
 
 // report notes what a call inside has come to; several add up.
-func (a *attemptContext) report(path string, attempts int) {
+func (a *attemptContext) report(path string, attempts int, unsettled bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.nest.entered = true
+	a.nest.unsettled = a.nest.unsettled || unsettled
 	a.nest.attempts += attempts
 	a.nest.number += attempts
 	if path != "" {

@@ -144,9 +144,11 @@ func (m *member) whenIdle() <-chan struct{} {
 		m.idle = make(chan struct{})
 	}
 	idle := m.idle
+	m.draining.Store(true)
 	if m.inFlight.Load() == 0 {
 		close(idle)
 		m.idle = nil
+		m.draining.Store(false)
 	}
 	return idle
 }
@@ -157,6 +159,7 @@ func (m *member) wake() {
 	if m.idle != nil {
 		close(m.idle)
 		m.idle = nil
+		m.draining.Store(false)
 	}
 }
 

@@ -71,18 +71,22 @@ func (d door) admit(ctx context.Context, b *bid, p *permit) error {
 	rest := *b
 	waited := own.start.Sub(b.now)
 	rest.now, rest.wait, rest.pause = own.start, b.wait-waited, b.pause-waited
-	err := d.member.admit(ctx, &rest, p)
-	if err == nil {
-		if err = d.key.recheck(&rest, p); err == nil {
-			p.key = own
-			return nil
+	defer func() {
+		if p.key == nil { // refused, or a Limiter has panicked
+			own.giveBack()
+			own.end(silent, own.start)
 		}
+	}()
+	if err := d.member.admit(ctx, &rest, p); err != nil {
+		return err
+	}
+	if err := d.key.recheck(&rest, p); err != nil {
 		p.giveBack()
 		p.end(silent, p.start)
+		return err
 	}
-	own.giveBack()
-	own.end(silent, own.start)
-	return err
+	p.key = own
+	return nil
 }
 
 // budget is whose retries these are.
@@ -143,7 +147,7 @@ func (k *keyed) get(key string) *member {
 	defer k.mu.Unlock()
 	m, ok := k.lru.Get(key)
 	if !ok {
-		m = newMember(k.of.name, k.policy, inner{}, k.of.observed)
+		m = newMember(k.of.name, k.policy, inner{})
 		k.lru.Add(key, m)
 	}
 	return m

@@ -71,6 +71,7 @@ func (c *call) failure() error {
 	if e.Err == nil {
 		e.Err = c.stayed
 	}
+	e.Account = len(e.Tried) > 0 && !slices.ContainsFunc(e.Tried, func(t *fault.Error) bool { return !t.Account })
 	for _, t := range e.Tried {
 		if t.RetryAfter > 0 && (e.RetryAfter == 0 || t.RetryAfter < e.RetryAfter) {
 			e.RetryAfter = t.RetryAfter

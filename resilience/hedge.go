@@ -84,14 +84,15 @@ type rival struct {
 
 // race makes the first attempt, and a second one where that takes long.
 func (c *call) race(ctx context.Context, a *attempt, try tryFunc) *fault.Error {
+	after := a.door.member.hedgeAfter()
 	place, ok := c.rivalPlace(a)
-	if !ok {
+	if !ok || after <= 0 { // a member may have a policy of its own
 		return c.carryOut(ctx, a, try)
 	}
 	r := &rival{c: *c, try: c.hedging.second, first: a.ctx, done: make(chan struct{})}
 	r.c.hedging, r.c.first, r.c.more = nil, nil, nil
 	r.a = attempt{place: place, index: c.order.at(place), left: a.left, door: c.member(place).doorOf(c.key)}
-	timer := time.AfterFunc(a.door.member.hedgeAfter(), func() { r.run(ctx) })
+	timer := time.AfterFunc(after, func() { r.run(ctx) })
 	defer func() { // also where the first attempt panics
 		timer.Stop()
 		r.stop()
@@ -141,21 +142,34 @@ func (r *rival) run(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	defer r.cancel(nil)
-	if ctx.Err() != nil || !r.a.door.budget().Take() {
+	if ctx.Err() != nil {
 		return
 	}
+	defer func() { r.panicked = recover() }()
 	b := bid{op: r.c.op.Name, class: r.c.op.Class, now: time.Now(), cost: r.c.cost, pinned: r.c.pin != ""}
 	if err := r.a.door.admit(ctx, &b, &r.a.permit); err != nil {
 		return
 	}
-	r.mu.Lock()
-	r.made = 1
-	r.mu.Unlock()
-	defer func() { r.panicked = recover() }()
+	if !r.begins() {
+		r.a.permit.giveBack()
+		r.a.permit.end(silent, time.Now())
+		return
+	}
 	r.fault = r.c.attempt(ctx, &r.a, r.try)
 	if r.answered = r.fault == nil; r.answered {
 		r.first.beat()
 	}
+}
+
+// begins counts the attempt, unless the first is over or the budget is used up.
+func (r *rival) begins() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || !r.a.door.budget().Take() {
+		return false
+	}
+	r.made = 1
+	return true
 }
 
 // stop ends the second attempt, or keeps it from beginning, and returns how many

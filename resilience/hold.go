@@ -21,6 +21,7 @@ type holding struct {
 	body     bool  // it lasts until the body's Close
 	begun    bool  // the caller has seen something: nobody else may be asked
 	consumer bool  // the consumer's code is running
+	upload   bool  // it sends a body
 	single   bool  // what is sent can be had once
 	sent     bool  // and has been
 	ended    func(failed error, canceled bool)

@@ -21,7 +21,6 @@ type member struct {
 	prefix   string // name with a slash
 	inner    inner
 	classify func(error) fault.Kind
-	observed bool
 	base     time.Time // instants are nanoseconds since then
 
 	rules       atomic.Pointer[rules]
@@ -30,6 +29,7 @@ type member struct {
 	warnedUntil atomic.Int64
 	mode        atomic.Uint32
 	hasChanged  atomic.Bool
+	draining    atomic.Bool  // somebody waits for idle
 	unreachable atomic.Int64 // fault.Unavailable in a row, whatever the class
 	budget      limit.Budget
 
@@ -59,11 +59,13 @@ func (i inner) is() bool { return i.Control != nil }
 // beginning, be more than zero.
 const headStart = time.Hour
 
-// maxClasses bounds the breakers of a member.
-const maxClasses = 16
+const (
+	maxClasses = 16 // breakers of a member
+	maxChanges = 32 // of them that wait for an observer
+)
 
-func newMember(name string, p Policy, in inner, observed bool) *member {
-	m := &member{name: name, prefix: name + "/", inner: in, base: time.Now().Add(-headStart), observed: observed}
+func newMember(name string, p Policy, in inner) *member {
+	m := &member{name: name, prefix: name + "/", inner: in, base: time.Now().Add(-headStart)}
 	m.budget.Fill()
 	if in.is() { // its own protections rule; ours would multiply them
 		p = Policy{}
@@ -98,25 +100,28 @@ func (m *member) addClass(class string) *breaker {
 		m.mu.Unlock()
 		return all[max(i, 0)]
 	}
-	b := m.newBreaker(class, m.policy().Breaker, m.policy().Breaker.OpenFor)
+	until := m.downUntil
+	if until <= int64(time.Since(m.base)) {
+		until = 0 // else nobody can reach the provider
+	}
+	b := m.resumed(&breaker{class: class}, m.policy().Breaker, until)
 	all = append(slices.Clone(all), b)
 	m.breakers.Store(&all)
-	down := m.downUntil
 	m.mu.Unlock()
-	if b.machine != nil && down > int64(time.Since(m.base)) { // nobody can reach the provider
-		b.trip()
-		b.openUntil.Store(down)
-	}
 	return b
 }
 
 // openAll opens the other breakers too, as the provider can't be reached.
 func (m *member) openAll(by *breaker) {
 	m.unreachable.Store(0)
+	all := *m.breakers.Load()
+	if !slices.Contains(all, by) {
+		return // it is of former rules
+	}
 	m.mu.Lock()
 	m.downUntil = by.openUntil.Load()
 	m.mu.Unlock()
-	for _, b := range *m.breakers.Load() {
+	for _, b := range all {
 		if b != by && b.machine != nil && b.openUntil.Load() == 0 {
 			b.trip()
 		}
@@ -126,11 +131,11 @@ func (m *member) openAll(by *breaker) {
 // note keeps a breaker's step for the observers. What one of former rules does is
 // nobody's business any more.
 func (m *member) note(b *breaker, ch change) {
-	if !m.observed || !slices.Contains(*m.breakers.Load(), b) {
+	if !slices.Contains(*m.breakers.Load(), b) {
 		return
 	}
 	m.mu.Lock()
-	m.changes = append(m.changes, ch)
+	m.changes = append(m.changes[max(len(m.changes)-maxChanges, 0):], ch)
 	m.mu.Unlock()
 	m.hasChanged.Store(true)
 }
@@ -197,15 +202,16 @@ func storeMax(v *atomic.Int64, to int64) {
 
 // permit is the right to make one attempt. It must be ended exactly once.
 type permit struct {
-	m       *member
-	rules   *rules
-	breaker *breaker       // nil where nothing is counted
-	window  *window.Window // that let it in
-	probe   func(error)    // tells a half-open breaker
-	tokens  int            // of the rate limit, until they can't be given back
-	slot    bool
-	start   time.Time
-	key     *permit // for the key's own limits and breaker
+	m        *member
+	rules    *rules
+	breaker  *breaker       // nil where nothing is counted
+	window   *window.Window // that let it in
+	probe    func(error)    // tells a half-open breaker
+	provider string         // for a Limiter from elsewhere
+	tokens   int            // of the rate limit, until they can't be given back
+	slot     bool
+	start    time.Time
+	key      *permit // for the key's own limits and breaker
 }
 
 // bid asks for a permit.
@@ -359,7 +365,7 @@ func (p *permit) end(o outcome, now time.Time) {
 		p.breaker.tell(p.window, p.probe, o, now)
 	}
 	p.dropSlot()
-	if m.inFlight.Add(-1) == 0 && Mode(m.mode.Load()) == Drained {
+	if m.inFlight.Add(-1) == 0 && m.draining.Load() {
 		m.wake()
 	}
 	if p.key != nil {
@@ -373,7 +379,7 @@ func (p *permit) end(o outcome, now time.Time) {
 // measured notes how long an attempt took that was answered, or that it met
 // overload.
 func (p *permit) measured(took time.Duration, answered, overload bool) {
-	if v := p.rules.vegas; v != nil && (overload || answered) {
+	if v := p.rules.vegas; v != nil && (overload || answered) && p.m.rules.Load() == p.rules {
 		inUse, _ := p.rules.slots.State()
 		p.rules.slots.SetLimit(v.Sample(took, inUse, overload))
 	}

@@ -108,7 +108,11 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 // probes nor a full bulkhead may drain the limit.
 func (p *permit) giveBack() {
 	if p.tokens > 0 {
-		p.rules.line.Settle(-p.tokens)
+		if l, ok := p.rules.policy.Limiter.(CostLimiter); ok {
+			_ = l.Settle(context.Background(), p.provider, -p.tokens) // it tells its own errors
+		} else if p.rules.line != nil {
+			p.rules.line.Settle(-p.tokens)
+		}
 		p.tokens = 0
 	}
 	p.dropSlot()
@@ -127,7 +131,7 @@ func (m *member) askLimiter(ctx context.Context, b *bid, p *permit) error {
 		case err != nil:
 			return m.refuse(b, ErrLimited, 0)
 		case delay <= 0:
-			p.start = time.Now()
+			p.start, p.tokens, p.provider = time.Now(), b.cost, m.name
 			return nil
 		case time.Now().Add(delay).After(until) || !queued && !m.queue():
 			return m.refuse(b, ErrLimited, delay)

@@ -137,7 +137,7 @@ func New[P any](policy Policy, members []Member[P], observers ...Observer) (*Gro
 			}
 			p = m.Policy.owned()
 		}
-		made := newMember(name, p, madeOf(m.Provider), watch.any())
+		made := newMember(name, p, madeOf(m.Provider))
 		made.classify = m.Classify
 		g.members = append(g.members, made)
 		g.providers = append(g.providers, m.Provider)

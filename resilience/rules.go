@@ -72,6 +72,7 @@ func (m *member) setBreakers(p Breaker, until func(old *breaker) int64) {
 		all = append(all, m.resumed(b, p, until(b)))
 	}
 	m.breakers.Store(&all)
+	m.unreachable.Store(0)
 }
 
 // resumed is a breaker in the place of an old one: open until then, half-open

@@ -30,7 +30,7 @@ func Upload[P, R any](ctx context.Context, g *Group[P], op Op, body io.Reader, f
 			src.seeker, src.from = seeker, at
 		}
 	}
-	h := &holding{single: src.seeker == nil}
+	h := &holding{upload: true, single: src.seeker == nil}
 	path, attempts, err := g.run(ctx, op, h, nil, func(ctx context.Context, i int) error {
 		l, err := src.lend(h.hold)
 		if err != nil {
@@ -39,6 +39,9 @@ func Upload[P, R any](ctx context.Context, g *Group[P], op Op, body io.Reader, f
 		defer func() { h.sent = src.takeBack(l) }()
 		r, err := fn(ctx, g.providers[i], l.reader())
 		if failed := src.failure(); failed != nil {
+			if gone := h.hold.caller.Err(); gone != nil { // which has ended the body too
+				return gone
+			}
 			return failed.as(err)
 		}
 		if err == nil {
@@ -99,6 +102,7 @@ func (s *source) lend(o *hold) (*lease, error) {
 			return nil, fault.New(fault.Invalid, fmt.Errorf("rewinding the body: %w", err))
 		}
 	}
+	s.failed = nil
 	return &lease{of: s, hold: o}, nil
 }
 
@@ -129,7 +133,7 @@ func (l *lease) reader() io.Reader {
 
 // use runs f, which may block, while the attempt's limits rest, and begins them
 // anew: that on silence, or where the body has come to its end that of an attempt.
-func (l *lease) use(f func() (int64, error)) (int64, error) {
+func (l *lease) use(reads bool, f func() (int64, error)) (int64, error) {
 	s := l.of
 	s.mu.Lock()
 	if l.over || s.reading {
@@ -147,17 +151,20 @@ func (l *lease) use(f func() (int64, error)) (int64, error) {
 		s.failed = err
 	}
 	if !l.over {
-		change := l.hold.silence
-		if err != nil {
-			change = l.hold.awaitAnswer
+		switch {
+		case !reads:
+			l.hold.Watch(nil)
+		case err != nil:
+			l.hold.Watch(l.hold.awaitAnswer)
+		default:
+			l.hold.Watch(l.hold.silence)
 		}
-		l.hold.Watch(change)
 	}
 	return n, err
 }
 
 func (l *lease) Read(p []byte) (int, error) {
-	n, err := l.use(func() (int64, error) { n, err := l.of.body.Read(p); return int64(n), err })
+	n, err := l.use(true, func() (int64, error) { n, err := l.of.body.Read(p); return int64(n), err })
 	return int(n), err
 }
 
@@ -166,7 +173,7 @@ func (l *lease) Read(p []byte) (int, error) {
 type seekable struct{ *lease }
 
 func (s seekable) Seek(offset int64, whence int) (int64, error) {
-	return s.use(func() (int64, error) { return s.of.seeker.Seek(offset, whence) })
+	return s.use(false, func() (int64, error) { return s.of.seeker.Seek(offset, whence) })
 }
 
 // awaitAnswer gives the provider an attempt's time limit from now on.

@@ -26,6 +26,7 @@ type Line struct {
 type waiter struct {
 	cost int
 	turn chan struct{} // closed when it is the first
+	more chan struct{} // told when tokens were given back
 }
 
 // NewLine is a limit of that many tokens a second, burst at once.
@@ -76,9 +77,15 @@ func (l *Line) Take(ctx context.Context, now time.Time, cost int, wait time.Dura
 		if now.Add(missing).After(until) {
 			return false, missing, nil
 		}
-		if err := Sleep(ctx, missing); err != nil {
-			return false, 0, err
+		t := time.NewTimer(missing)
+		select {
+		case <-t.C:
+		case <-w.more:
+		case <-ctx.Done():
+			t.Stop()
+			return false, 0, ctx.Err()
 		}
+		t.Stop()
 	}
 }
 
@@ -89,7 +96,7 @@ func (l *Line) join(now time.Time, cost int, wait time.Duration) (*list.Element,
 	if missing := l.Missing(now, l.costs+cost); missing > wait {
 		return nil, missing
 	}
-	w := &waiter{cost, make(chan struct{})}
+	w := &waiter{cost, make(chan struct{}), make(chan struct{}, 1)}
 	if l.waiting.Len() == 0 {
 		close(w.turn)
 	}
@@ -122,16 +129,26 @@ func (l *Line) Missing(now time.Time, tokens int) time.Duration {
 // Settle takes more, or where n is negative gives back. The limit may go into
 // debt.
 func (l *Line) Settle(n int) {
-	now := time.Now()
-	for n > 0 {
-		step := min(n, max(l.limiter.Burst(), 1))
-		l.limiter.ReserveN(now, step)
-		n -= step
+	now, burst := time.Now(), max(l.limiter.Burst(), 1)
+	for n = min(n, maxDebt*burst); n > burst; n -= burst {
+		l.limiter.ReserveN(now, burst)
 	}
-	if n < 0 {
-		l.limiter.AllowN(now, n)
+	l.limiter.ReserveN(now, n)
+	if n >= 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first := l.waiting.Front(); first != nil {
+		select {
+		case first.Value.(*waiter).more <- struct{}{}: //nolint:forcetypeassert // all are
+		default:
+		}
 	}
 }
+
+// maxDebt bounds a debt, in bursts.
+const maxDebt = 10_000
 
 // Longest is what longer times are cut to: for ever, without overflowing where two
 // are added.

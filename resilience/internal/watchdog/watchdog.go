@@ -34,7 +34,7 @@ type Dog struct {
 
 // New watches from start on, and calls expire once, in a goroutine of its own.
 func New(start time.Time, limits Limits, expire func()) *Dog {
-	d := &Dog{start: start, limits: limits, expire: expire}
+	d := &Dog{start: start, item: start, limits: limits, expire: expire}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.timer = time.AfterFunc(d.due(time.Now()), d.fire)

@@ -44,6 +44,9 @@ func (w *Window) Add(tenth uint64, plus uint64) {
 	word := &w.words[tenth%tenths]
 	for {
 		old := word.Load()
+		if older := (old>>(2*countBits) - tenth) & numberMask; older > 0 && older <= 2*tenths {
+			return // it comes too late for its tenth
+		}
 		fresh := old
 		if old>>(2*countBits) != tenth&numberMask {
 			fresh = tenth & numberMask << (2 * countBits)
