@@ -73,7 +73,7 @@ func (d door) admit(ctx context.Context, b *bid, p *permit) error {
 	rest.now, rest.wait, rest.pause = own.start, b.wait-waited, b.pause-waited
 	defer func() {
 		if p.key == nil { // refused, or a Limiter has panicked
-			own.giveBack()
+			own.giveBack(ctx)
 			own.end(silent, own.start)
 		}
 	}()
@@ -81,7 +81,7 @@ func (d door) admit(ctx context.Context, b *bid, p *permit) error {
 		return err
 	}
 	if err := d.key.recheck(&rest, p); err != nil {
-		p.giveBack()
+		p.giveBack(ctx)
 		p.end(silent, p.start)
 		return err
 	}

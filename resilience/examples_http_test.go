@@ -364,7 +364,7 @@ type kept struct{ *cache.Cache[float64] }
 
 func (k kept) Do(ctx context.Context, op resilience.Op, key string, fn func(context.Context) (float64, error)) (resilience.Answer[float64], error) {
 	a, err := k.Cache.Do(ctx, op, key, fn)
-	return resilience.Answer[float64](a), err
+	return a, err
 }
 
 // A new price, else that of another exchange, else the one that was kept.

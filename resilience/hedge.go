@@ -151,7 +151,7 @@ func (r *rival) run(ctx context.Context) {
 		return
 	}
 	if !r.begins() {
-		r.a.permit.giveBack()
+		r.a.permit.giveBack(ctx)
 		r.a.permit.end(silent, time.Now())
 		return
 	}

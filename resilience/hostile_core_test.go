@@ -125,7 +125,7 @@ func TestAPanicOfDecideBeforeTheAttemptLeavesNothingTaken(t *testing.T) {
 		assert.Panics(t, func() { _, _ = resilience.Call(t.Context(), g, op, asker.Ask, "q") })
 		assert.Zero(t, g.Inspect()[0].InFlight)
 		require.NoError(t, ask(t.Context(), g))
-		assert.EqualValues(t, 0, g.Inspect()[0].InFlight)
+		assert.Zero(t, g.Inspect()[0].InFlight)
 	})
 }
 

@@ -90,19 +90,6 @@ func TestAClientThatShowsItself(t *testing.T) {
 	})
 }
 
-// parallel asks its Client twice at once.
-type parallel struct{ nested }
-
-func (d parallel) Unwrap() asker { return d.nested }
-func (d parallel) Ask(ctx context.Context, q string) (string, error) {
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() { _, _ = d.nested.Ask(ctx, q) })
-	}
-	wg.Wait()
-	return d.nested.Ask(ctx, q)
-}
-
 // A decorator whose own deadline is over before the inner Client was asked has
 // sent nothing.
 func TestADecoratorsDeadlineBeforeAnythingWasSentIsNotUncertain(t *testing.T) {
@@ -159,7 +146,7 @@ func TestKeepInThreeLevels(t *testing.T) {
 		require.NoError(t, err)
 		_, b, err := resilience.Keep(t.Context(), top, opAsk, func(ctx context.Context, m *resilience.Group[G]) (int, io.ReadCloser, error) {
 			return resilience.Keep(ctx, m, opAsk, func(ctx context.Context, l G) (int, io.ReadCloser, error) {
-				return resilience.Keep(ctx, l, opAsk, func(ctx context.Context, _ asker) (int, io.ReadCloser, error) {
+				return resilience.Keep(ctx, l, opAsk, func(_ context.Context, _ asker) (int, io.ReadCloser, error) {
 					return 1, io.NopCloser(strings.NewReader("abc")), nil
 				})
 			})
@@ -187,7 +174,7 @@ func TestStreamInAStream(t *testing.T) {
 		require.NoError(t, err)
 		n := 0
 		for v, err := range resilience.Stream(t.Context(), top, opAsk, func(l G, ctx context.Context, _ int) iter.Seq2[int, error] {
-			return resilience.Stream(ctx, l, opAsk, func(a asker, ctx context.Context, _ int) iter.Seq2[int, error] {
+			return resilience.Stream(ctx, l, opAsk, func(_ asker, _ context.Context, _ int) iter.Seq2[int, error] {
 				return func(yield func(int, error) bool) {
 					if n++; n == 1 {
 						yield(0, fault.New(fault.Unavailable, nil))

@@ -243,13 +243,13 @@ func (m *member) admit(ctx context.Context, b *bid, p *permit) error {
 		err = m.askBreaker(b, p)
 	}
 	if err != nil {
-		p.giveBack()
+		p.giveBack(ctx)
 		return err
 	}
 	p.m = m
 	m.inFlight.Add(1)
 	if Mode(m.mode.Load()) == Drained && !b.pinned { // since it passed the gate
-		p.giveBack()
+		p.giveBack(ctx)
 		p.end(silent, p.start)
 		return m.refuse(b, ErrDrained, forever)
 	}

@@ -106,10 +106,10 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 
 // giveBack returns what was taken for an attempt that isn't made: neither refused
 // probes nor a full bulkhead may drain the limit.
-func (p *permit) giveBack() {
+func (p *permit) giveBack(ctx context.Context) {
 	if p.tokens > 0 {
 		if l, ok := p.rules.policy.Limiter.(CostLimiter); ok {
-			_ = l.Settle(context.Background(), p.provider, -p.tokens) // it tells its own errors
+			_ = l.Settle(context.WithoutCancel(ctx), p.provider, -p.tokens) // it tells its own errors
 		} else if p.rules.line != nil {
 			p.rules.line.Settle(-p.tokens)
 		}
