@@ -29,9 +29,12 @@ type round struct {
 	point    string
 	children int // that work side by side until one is killed
 	flaw     string
+	again    int
 }
 
 const (
+	mostAgain = 20
+
 	mails = 40                    // of a round
 	slow  = 10 * time.Millisecond // the provider, so that children work side by side
 )
@@ -47,7 +50,15 @@ func (r round) play(t *testing.T) outcome {
 	for range r.children - 1 {
 		others = append(others, r.start(t, provider.URL, "", 0))
 	}
-	require.Error(t, doomed.Wait())
+	if err := doomed.Wait(); err == nil && r.children > 1 && r.again < mostAgain {
+		// On a busy machine the others may have sent all before it came to its turn. They
+		// have emptied the queue then, and the round is played again.
+		for _, p := range others {
+			require.NoError(t, p.Wait())
+		}
+		r.again++
+		return r.play(t)
+	}
 	require.True(t, doomed.died(), "it was to die there")
 	if r.children == 1 {
 		others = append(others, r.start(t, provider.URL, "", 0))
