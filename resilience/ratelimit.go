@@ -41,7 +41,8 @@ func WithCost(ctx context.Context, n int) context.Context {
 
 // Spent tells the rate limits what the attempt that ctx belongs to has cost in
 // the end: what it took too much is given back, what it took too little is owed by
-// those who come after. Outside an attempt it does nothing.
+// those who come after. It is for the function that a Client's method calls, since
+// adapters don't import this package. Outside an attempt it does nothing.
 func Spent(ctx context.Context, n int) {
 	_, a := marksOf(ctx)
 	if a == nil {
