@@ -41,8 +41,8 @@ type Policy struct {
 	Adaptive    Adaptive
 	// MaxWait is how long the last provider may wait for a free slot, for the
 	// rate limit, or for the time that a rate-limiting provider asked for; that one is
-	// spread by up to a tenth, and a tenth again for each who waits. MaxWaiting is how many callers may wait for one
-	// provider at a time; the others are refused at once.
+	// spread by up to a tenth, and a tenth again for each who waits. MaxWaiting is how
+	// many callers may wait for one provider at a time; the others are refused at once.
 	MaxWait    time.Duration
 	MaxWaiting int
 
