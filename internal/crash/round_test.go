@@ -56,8 +56,9 @@ func (r round) play(t *testing.T) outcome {
 		for _, p := range others {
 			require.NoError(t, p.Wait())
 		}
-		r.again++
-		return r.play(t)
+		anew := r
+		anew.again++
+		return anew.play(t)
 	}
 	require.True(t, doomed.died(), "it was to die there")
 	if r.children == 1 {
