@@ -37,8 +37,9 @@ func attemptOf(ctx context.Context) Attempt {
 }
 
 // Note adds to what observers are told of the attempt that ctx belongs to. It
-// holds a lock while f runs, which must only write to the Exchange, so hooks that outlive the answer may call it; what
-// they note after the attempt's end is lost. Without an attempt f is not called.
+// holds a lock while f runs, which must only write to the Exchange; so hooks that
+// outlive the answer may call it, and what they note after the attempt's end is
+// lost. Without an attempt f is not called.
 func Note(ctx context.Context, f func(*Exchange)) {
 	if a := attemptOf(ctx); a != nil {
 		a.Note(f)

@@ -50,9 +50,10 @@ func FromStatus(status int) Kind {
 }
 
 // RetryAfter reads the header of that name (RFC 9110, 10.2.3): seconds, of which
-// some servers send decimals too, or an HTTP date, which is taken against the answer's own Date where there is one,
-// so that a wrong clock does no harm. It is zero where the header is absent,
-// malformed or in the past, and never more than [MaxRetryAfter].
+// some servers send decimals too, or an HTTP date, which is taken against the
+// answer's own Date where there is one, so that a wrong clock does no harm. It is
+// zero where the header is absent, malformed or in the past, and never more than
+// [MaxRetryAfter].
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if v == "" {

@@ -25,7 +25,10 @@ type attempt struct {
 	ours     time.Time
 	timedOut bool
 	verdict  fault.Verdict // of its fault
-	ended    bool          // or kept by a body
+	// What calls inside have come to: who answered, and whether one may have acted.
+	path      string
+	unsettled bool
+	ended     bool // or kept by a body
 }
 
 // inner reports whether the provider is itself made of providers: its own
@@ -260,8 +263,9 @@ func (c *call) pause(a *attempt, f *fault.Error, now time.Time) (d time.Duration
 func (c *call) adopt(a *attempt) {
 	a.ctx.mu.Lock()
 	defer a.ctx.mu.Unlock()
-	if a.ctx.nest.entered {
-		c.attempts += a.ctx.nest.attempts
+	in := a.ctx.nest // which a call in the background may still change
+	if a.path, a.unsettled = in.path, in.unsettled; in.entered {
+		c.attempts += in.attempts
 	} else {
 		c.attempts++
 	}
@@ -290,8 +294,8 @@ func (c *call) outcome(ctx context.Context, a *attempt, err error, took time.Dur
 		m := a.door.member
 		c.path = m.name
 		if a.inner() {
-			if a.ctx.nest.path != "" {
-				c.path = m.prefix + a.ctx.nest.path
+			if a.path != "" {
+				c.path = m.prefix + a.path
 			}
 			return nil, silent
 		}
@@ -301,10 +305,12 @@ func (c *call) outcome(ctx context.Context, a *attempt, err error, took time.Dur
 	if !a.inner() {
 		return f, c.judge(ctx, a, f, now)
 	}
-	switch { // it was a time limit of ours or a decorator's, or not the last call inside that may have acted
-	case a.ctx.nest.unsettled && !fault.MayHaveActed(f), f.Kind == fault.Canceled && ctx.Err() == nil && fault.MayHaveActed(f):
+	acted := fault.MayHaveActed(f)
+	limited := f.Kind == fault.Canceled && ctx.Err() == nil // by a time limit of ours, or a decorator's
+	switch {
+	case limited && acted, a.unsettled && !acted: // the latter by another call inside than the last
 		f.Kind = fault.Uncertain
-	case f.Kind == fault.Canceled && ctx.Err() == nil:
+	case limited:
 		f.Kind = fault.Unavailable
 	}
 	a.verdict = c.op.verdict(f)

@@ -1,6 +1,7 @@
 package resilience
 
 import (
+	"cmp"
 	"errors"
 	"math/rand/v2"
 	"sync/atomic"
@@ -76,17 +77,14 @@ func (b *breaker) tenthAt(now time.Time) uint64 {
 	return uint64(now.Sub(b.m.base) / b.tenth) //nolint:gosec // never before base
 }
 
-// readyToTrip looks at what has completed. A warned breaker needs half as much.
+// readyToTrip looks at what has completed.
 func (b *breaker) readyToTrip() bool {
 	now := time.Now()
 	since := now.Sub(b.m.base)
 	if since-headStart < b.policy.WarmUp {
 		return false
 	}
-	inARow, minCalls := int64(b.policy.InARow), b.policy.MinCalls
-	if int64(since) < b.m.warnedUntil.Load() {
-		inARow, minCalls = (inARow+1)/2, (minCalls+1)/2
-	}
+	inARow, minCalls := int64(b.needs(b.policy.InARow)), b.needs(b.policy.MinCalls)
 	w := b.window.Load()
 	if inARow > 0 && max(w.InARow.Load(), b.m.unreachable.Load()) >= inARow {
 		return true
@@ -170,14 +168,15 @@ func (b *breaker) failed(w *window.Window, probe func(error), everywhere bool) {
 // enough is how many calls in a row must not reach the provider for all classes to
 // open.
 func (b *breaker) enough() int64 {
-	n := b.policy.InARow
-	if n == 0 {
-		n = b.policy.MinCalls
-	}
+	return int64(b.needs(cmp.Or(b.policy.InARow, b.policy.MinCalls)))
+}
+
+// needs is a figure of the policy, halved for a warned breaker.
+func (b *breaker) needs(n int) int {
 	if int64(time.Since(b.m.base)) < b.m.warnedUntil.Load() {
-		n = (n + 1) / 2
+		return (n + 1) / 2
 	}
-	return int64(n)
+	return n
 }
 
 // trip opens a closed breaker by hand.

@@ -139,16 +139,14 @@ func (g *Control) Drain(ctx context.Context, path string) error {
 
 func (m *member) whenIdle() <-chan struct{} {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.idle == nil {
 		m.idle = make(chan struct{})
 	}
 	idle := m.idle
 	m.draining.Store(true)
+	m.mu.Unlock()
 	if m.inFlight.Load() == 0 {
-		close(idle)
-		m.idle = nil
-		m.draining.Store(false)
+		m.wake()
 	}
 	return idle
 }

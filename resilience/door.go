@@ -73,16 +73,14 @@ func (d door) admit(ctx context.Context, b *bid, p *permit) error {
 	rest.now, rest.wait, rest.pause = own.start, b.wait-waited, b.pause-waited
 	defer func() {
 		if p.key == nil { // refused, or a Limiter has panicked
-			own.giveBack(ctx)
-			own.end(silent, own.start)
+			own.unused(ctx)
 		}
 	}()
 	if err := d.member.admit(ctx, &rest, p); err != nil {
 		return err
 	}
 	if err := d.key.recheck(&rest, p); err != nil {
-		p.giveBack(ctx)
-		p.end(silent, p.start)
+		p.unused(ctx)
 		return err
 	}
 	p.key = own

@@ -151,8 +151,7 @@ func (r *rival) run(ctx context.Context) {
 		return
 	}
 	if !r.begins() {
-		r.a.permit.giveBack(ctx)
-		r.a.permit.end(silent, time.Now())
+		r.a.permit.unused(ctx)
 		return
 	}
 	r.fault = r.c.attempt(ctx, &r.a, r.try)

@@ -91,7 +91,7 @@ func (h *holding) end(a *attempt, now time.Time) {
 
 // keep leaves the attempt to whoever has the body.
 func (h *holding) keep(c *call, a *attempt) {
-	after := &call{g: c.g, op: c.op, watch: c.watch, key: c.key, prefix: c.prefix}
+	after := &call{op: c.op, watch: c.watch, key: c.key, prefix: c.prefix}
 	o := h.hold
 	o.permit.early()
 	a.permit = o.permit

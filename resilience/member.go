@@ -94,10 +94,10 @@ func (m *member) breaker(class string) *breaker {
 
 func (m *member) addClass(class string) *breaker {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	all := *m.breakers.Load()
 	i := slices.IndexFunc(all, func(b *breaker) bool { return b.class == class })
 	if i >= 0 || len(all) == maxClasses {
-		m.mu.Unlock()
 		return all[max(i, 0)]
 	}
 	until := m.downUntil
@@ -107,7 +107,6 @@ func (m *member) addClass(class string) *breaker {
 	b := m.resumed(&breaker{class: class}, m.policy().Breaker, until)
 	all = append(slices.Clone(all), b)
 	m.breakers.Store(&all)
-	m.mu.Unlock()
 	return b
 }
 
@@ -202,16 +201,16 @@ func storeMax(v *atomic.Int64, to int64) {
 
 // permit is the right to make one attempt. It must be ended exactly once.
 type permit struct {
-	m        *member
-	rules    *rules
-	breaker  *breaker       // nil where nothing is counted
-	window   *window.Window // that let it in
-	probe    func(error)    // tells a half-open breaker
-	provider string         // for a Limiter from elsewhere
-	tokens   int            // of the rate limit, until they can't be given back
-	slot     bool
-	start    time.Time
-	key      *permit // for the key's own limits and breaker
+	m       *member
+	live    bool // it was granted, and hasn't ended
+	rules   *rules
+	breaker *breaker       // nil where nothing is counted
+	window  *window.Window // that let it in
+	probe   func(error)    // tells a half-open breaker
+	tokens  int            // of the rate limit
+	slot    bool
+	start   time.Time
+	key     *permit // for the key's own limits and breaker
 }
 
 // bid asks for a permit.
@@ -231,7 +230,7 @@ func (b *bid) rest(p *permit) time.Duration { return b.wait - p.start.Sub(b.now)
 // admit asks gate, rate limit, bulkhead and breaker, in this order, and writes the
 // permit. The error is a refusal of ours, or ctx's.
 func (m *member) admit(ctx context.Context, b *bid, p *permit) error {
-	*p = permit{rules: m.rules.Load(), breaker: m.breaker(b.class), start: b.now}
+	*p = permit{m: m, rules: m.rules.Load(), breaker: m.breaker(b.class), start: b.now}
 	if err := m.pass(ctx, b, p); err != nil {
 		return err
 	}
@@ -246,11 +245,10 @@ func (m *member) admit(ctx context.Context, b *bid, p *permit) error {
 		p.giveBack(ctx)
 		return err
 	}
-	p.m = m
+	p.live = true
 	m.inFlight.Add(1)
 	if Mode(m.mode.Load()) == Drained && !b.pinned { // since it passed the gate
-		p.giveBack(ctx)
-		p.end(silent, p.start)
+		p.unused(ctx)
 		return m.refuse(b, ErrDrained, forever)
 	}
 	return nil
@@ -356,11 +354,11 @@ func (m *member) takeSlot(ctx context.Context, b *bid, p *permit) error {
 
 // end gives everything back and tells the breaker.
 func (p *permit) end(o outcome, now time.Time) {
-	m := p.m
-	if m == nil {
+	if !p.live {
 		return
 	}
-	p.m = nil
+	p.live = false
+	m := p.m
 	if p.breaker != nil {
 		p.breaker.tell(p.window, p.probe, o, now)
 	}

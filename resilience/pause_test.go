@@ -297,3 +297,21 @@ func TestWaitersAreServedInOrderAndTheirNumberIsBounded(t *testing.T) {
 		})
 	}
 }
+
+func TestAHedgeThatIsNotMadeGivesTheKeysTokenBackToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := hedgedPolicy()
+		p.RetryBudget, p.MaxWait = 1e-6, 0
+		p.PerKey = &resilience.Policy{Rate: 1e-6, Burst: 100}
+		one := &provider{fn: steady(10 * time.Second)}
+		p.Timeout, p.Breaker, p.Total = 20*time.Second, resilience.Breaker{}, 0
+		g := group(t, p, one)
+		answered := 0
+		for range 200 { // ten hedges are paid for by the reserve
+			if _, err := resilience.Call(resilience.WithKey(t.Context(), "k"), g, opRead, asker.Ask, "q"); err == nil {
+				answered++
+			}
+		}
+		assert.Equal(t, 90, answered, "the others take nothing of the key's hundred")
+	})
+}

@@ -197,13 +197,13 @@ func (p Policy) validateLimits(refuse func(bool, string, ...any)) {
 	a := p.Adaptive
 	refuse(p.Limiter != nil && p.Rate > 0, "both Limiter and Rate are set")
 	refuse(a.Max > 0 && p.Concurrency > 0, "both Adaptive and Concurrency are set")
-	refuse(a.Max > maxWeight, "Adaptive.Max must be at most %d", maxWeight)
+	refuse(a.Max > maxFigure, "Adaptive.Max must be at most %d", maxFigure)
 	refuse(a.Min < 0 || a.Max < 0 || a.Initial < 0 || a.Max > 0 && a.Min > a.Max, "Adaptive needs 0 <= Min <= Max")
 	refuse(p.MaxKeys < 0 || p.MaxWaiting < 0, "MaxKeys or MaxWaiting is negative")
 	refuse(p.Route >= routes, "there is no such Route")
 	for name, w := range p.Weights {
 		refuse(w < 0, "the weight of %q is negative", name)
-		refuse(w > maxWeight, "the weight of %q must be at most %d", name, maxWeight)
+		refuse(w > maxFigure, "the weight of %q must be at most %d", name, maxFigure)
 	}
 	h := p.Hedge
 	refuse(h.After < 0 || !share(h.Percentile) || h.Percentile == 1, "Hedge.After must not be negative, and Percentile below 1")
@@ -211,7 +211,8 @@ func (p Policy) validateLimits(refuse func(bool, string, ...any)) {
 	refuse(h.After > 0 && p.Timeout > 0 && h.After >= p.Timeout, "Hedge.After (%v) is not below Timeout (%v): it would never be", h.After, p.Timeout)
 }
 
-const maxWeight = 1_000_000
+// maxFigure bounds what is added up or counted down to.
+const maxFigure = 1_000_000
 
 func share(f float64) bool { return f >= 0 && f <= 1 }
 

@@ -110,13 +110,22 @@ func (m *member) takeTokens(ctx context.Context, b *bid, p *permit) error {
 func (p *permit) giveBack(ctx context.Context) {
 	if p.tokens > 0 {
 		if l, ok := p.rules.policy.Limiter.(CostLimiter); ok {
-			_ = l.Settle(context.WithoutCancel(ctx), p.provider, -p.tokens) // it tells its own errors
+			_ = l.Settle(context.WithoutCancel(ctx), p.m.name, -p.tokens) // it tells its own errors
 		} else if p.rules.line != nil {
 			p.rules.line.Settle(-p.tokens)
 		}
 		p.tokens = 0
 	}
 	p.dropSlot()
+}
+
+// unused ends the permit of an attempt that isn't made after all, the key's too.
+func (p *permit) unused(ctx context.Context) {
+	p.giveBack(ctx)
+	if p.key != nil {
+		p.key.giveBack(ctx)
+	}
+	p.end(silent, p.start)
 }
 
 // askLimiter asks until it grants, or patience ends.
@@ -132,7 +141,7 @@ func (m *member) askLimiter(ctx context.Context, b *bid, p *permit) error {
 		case err != nil:
 			return m.refuse(b, ErrLimited, 0)
 		case delay <= 0:
-			p.start, p.tokens, p.provider = time.Now(), b.cost, m.name
+			p.start, p.tokens = time.Now(), b.cost
 			return nil
 		case time.Now().Add(delay).After(until) || !queued && !m.queue():
 			return m.refuse(b, ErrLimited, delay)

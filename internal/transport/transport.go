@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/smilefactory/integrations/fault"
 )
@@ -68,19 +69,25 @@ func Limit(resp *http.Response, limit int64) {
 // requestIDs are the header fields in which providers give a request an id.
 var requestIDs = []string{"Request-Id", "X-Request-Id", "X-Message-Id", "X-Amzn-Requestid", "Paypal-Debug-Id"}
 
-// body counts what is read of an answer.
+// body counts what is read of an answer, and notes it once.
 type body struct {
 	io.Reader
 	io.Closer
-	ctx context.Context //nolint:containedctx // of the request that it answers
+	ctx  context.Context //nolint:containedctx // of the request that it answers
+	read atomic.Int64
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if b.ctx != nil && n > 0 {
-		fault.Note(b.ctx, func(e *fault.Exchange) { e.Received += int64(n) })
-	}
+	b.read.Add(int64(n))
 	return n, err
+}
+
+func (b *body) Close() error {
+	if b.ctx != nil {
+		fault.Note(b.ctx, func(e *fault.Exchange) { e.Received = b.read.Load() })
+	}
+	return b.Closer.Close()
 }
 
 // WithoutURL drops what net/http puts before its errors: a URL may hold a
